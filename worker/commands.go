@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"threadbook/sandbox"
+	"threadbook/sessions"
+	"threadbook/worker/tools"
+)
+
+// helpText is the answer to "!help" and to a command that there isn't.
+const helpText = "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence " +
+	"(python, bash).\n\n" +
+	"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!reset` starts afresh, files stay · " +
+	"`!usage` says what the thread has used · `!help` is this"
+
+// command does what a message that begins with "!" asks.
+func (h *holder) command(ctx, turnCtx context.Context, req request) error {
+	say := func(code, text string) error { return h.record(ctx, &sessions.Notice{Code: code, Text: text}) }
+	switch req.command {
+	case "files":
+		s, err := h.open(ctx)
+		if err != nil {
+			return err
+		}
+		list, more, err := s.List(ctx, ".")
+		if err != nil {
+			return unavailableSandbox(err)
+		}
+		return say("files", tools.Listing(list, more))
+	case "get":
+		name := strings.TrimPrefix(strings.Trim(req.arg, "`"), "/workspace/")
+		err := h.share(ctx, name, "")
+		switch {
+		case errors.Is(err, sandbox.ErrNotFound) || errors.Is(err, sandbox.ErrBadPath):
+			return say("not_found", fmt.Sprintf("There is no file %q; !files lists them.", name))
+		case errors.Is(err, sandbox.ErrTooLarge) || sessions.CodeOf(err) == sessions.TooLarge:
+			return say("too_large", fmt.Sprintf("%s is larger than %d MiB, the limit.", name, maxOutputSize>>20))
+		}
+		return err
+	case "reset":
+		s, err := h.open(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.Reset(ctx); err != nil {
+			return unavailableSandbox(err)
+		}
+		return say(noticeStateLost, "All variables are forgotten; the files are still there.")
+	case "usage":
+		return say("usage", h.usage())
+	case "run":
+		return say("help", "`!run` needs code behind it: `!run python` and a ``` fence, in python or bash.")
+	case "help":
+		return say("help", helpText)
+	default:
+		return say("help", fmt.Sprintf("There is no command `!%s`. ", req.command)+helpText)
+	}
+}
+
+// usage sums up the thread.
+func (h *holder) usage() string {
+	var tokens sessions.Tokens
+	var seconds, cost float64
+	turns, cells := 0, 0
+	for _, ev := range h.log.events {
+		switch b := ev.Body.(type) {
+		case *sessions.TurnFinished:
+			turns++
+			tokens, cost = tokens.Add(b.Tokens), cost+b.CostUSD
+		case *sessions.CellFinished:
+			cells++
+			seconds += b.Seconds
+		}
+	}
+	return fmt.Sprintf("This thread: %d turns, %d cells with %.1f s of running time, %d tokens read (%d of them cached) and %d written by the model.",
+		turns, cells, seconds, tokens.In, tokens.Cached, tokens.Out)
+}

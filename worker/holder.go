@@ -1,0 +1,320 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"threadbook/sandbox"
+	"threadbook/sessions"
+	"threadbook/worker/agent"
+)
+
+// The causes for which contexts end.
+var (
+	errStopped     = errors.New("stopped by a person")
+	errTurnTimeout = errors.New("the turn's time is up")
+	errPaused      = errors.New("the worker is shutting down")
+	errLeaseLost   = errors.New("the lease could not be renewed")
+)
+
+// readPage is how many events are read at once.
+const readPage = 1000
+
+// holder works on one thread while it has the lease.
+type holder struct {
+	*Worker
+	thread sessions.ThreadID
+	lease  sessions.Lease
+	log    *threadLog
+	slog   *slog.Logger
+
+	session sandbox.Session // once opened
+}
+
+// hold takes the thread's lease and works until nothing is unread. A thread
+// that another holds is no error.
+func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error) {
+	lease, err := w.Store.Lease(ctx, thread, w.Name)
+	if sessions.CodeOf(err) == sessions.Busy {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h := &holder{Worker: w, thread: thread, lease: lease, log: newThreadLog(), slog: w.Log.With("thread", thread)}
+	go h.renew(ctx, cancel)
+
+	released := false
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		if released {
+			return
+		}
+		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer done()
+		if e := lease.Drop(cleanup); e != nil && sessions.CodeOf(e) != sessions.LeaseLost {
+			h.slog.WarnContext(ctx, "giving back the lease failed; it will run out", "err", e)
+		}
+	}()
+	released, err = h.drain(ctx)
+	if errors.Is(err, errPaused) || errors.Is(context.Cause(ctx), errLeaseLost) || sessions.CodeOf(err) == sessions.LeaseLost {
+		h.slog.InfoContext(ctx, "let go of a thread", "why", err)
+		return nil
+	}
+	return err
+}
+
+// renew keeps the lease until ctx ends, and ends ctx when it can't. One failed
+// try may be Redis restarting, so it goes on until the lease must have run out.
+func (h *holder) renew(ctx context.Context, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		at := time.Now()
+		err := h.lease.Renew(ctx)
+		switch {
+		case err == nil:
+			last = at
+		case sessions.CodeOf(err) == sessions.LeaseLost || time.Since(last) > sessions.LeaseTTL:
+			cancel(fmt.Errorf("%w: %w", errLeaseLost, err))
+			return
+		}
+	}
+}
+
+// drain runs turns until nothing is unread and the lease is released.
+func (h *holder) drain(ctx context.Context) (released bool, err error) {
+	for {
+		if err := h.readNew(ctx); err != nil {
+			return false, err
+		}
+		if err := h.pause(); err != nil {
+			return false, err
+		}
+		switch {
+		case h.log.turn != nil:
+			if err := h.resume(ctx); err != nil {
+				return false, err
+			}
+		case len(h.log.unread) > 0:
+			if err := h.begin(ctx); err != nil {
+				return false, err
+			}
+		default:
+			if released, err := h.lease.Release(ctx, h.log.read); released || err != nil {
+				return released, err
+			}
+			continue
+		}
+		if err := h.run(ctx); err != nil {
+			return false, err
+		}
+	}
+}
+
+// readNew reads what was appended since the last time.
+func (h *holder) readNew(ctx context.Context) error {
+	for {
+		events, err := h.Store.Read(ctx, h.thread, h.log.read, readPage, 0)
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			return nil
+		}
+		h.log.saw(events)
+	}
+}
+
+// pause is asked between steps.
+func (h *holder) pause() error {
+	select {
+	case <-h.stopping:
+		return errPaused
+	default:
+		return nil
+	}
+}
+
+// record appends to the log, as part of the turn if there is one.
+func (h *holder) record(ctx context.Context, bodies ...sessions.Body) error {
+	var turn int64
+	if h.log.turn != nil {
+		turn = h.log.turn.id
+	}
+	return h.recordAs(ctx, turn, bodies...)
+}
+
+func (h *holder) recordAs(ctx context.Context, turn int64, bodies ...sessions.Body) error {
+	events, err := h.lease.Append(ctx, turn, bodies...)
+	if err == nil {
+		h.log.wrote(events)
+	}
+	return err
+}
+
+// begin opens a turn for the next messages.
+func (h *holder) begin(ctx context.Context) error {
+	var seqs []int64
+	for _, ev := range h.log.next() {
+		seqs = append(seqs, ev.Seq)
+	}
+	return h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs})
+}
+
+// resume takes up a turn that another holder left.
+func (h *holder) resume(ctx context.Context) error {
+	h.slog.WarnContext(ctx, "taking up a turn that was left", "turn", h.log.turn.id, "time", h.log.turn.resumes+1)
+	return h.record(ctx, &sessions.Notice{Code: noticeResumed, Text: "The work was cut off and goes on here."})
+}
+
+// run takes the open turn to its end and records that. Its error means that
+// the holder can't go on.
+func (h *holder) run(ctx context.Context) error {
+	t := h.log.turn
+	turnCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	deadline := time.AfterFunc(time.Until(t.began.Add(h.TurnTimeout)), func() { cancel(errTurnTimeout) })
+	defer deadline.Stop()
+	if h.log.stopped() {
+		cancel(errStopped)
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		h.watch(turnCtx, h.log.read, t.messages, cancel)
+	}()
+
+	status, err := h.work(ctx, turnCtx)
+	cause := context.Cause(turnCtx)
+	cancel(nil)
+	<-watched
+	switch {
+	case errors.Is(err, errPaused) || ctx.Err() != nil || sessions.CodeOf(err) == sessions.LeaseLost:
+		return errors.Join(err, context.Cause(ctx))
+	case err == nil:
+	case errors.Is(cause, errStopped):
+		status = sessions.TurnStopped
+	case errors.Is(cause, errTurnTimeout):
+		status = sessions.TurnTimeout
+		err = h.record(ctx, &sessions.Notice{Code: "turn_timeout", Text: fmt.Sprintf("This took longer than %v, the limit, and was stopped. What was done so far is kept.", h.TurnTimeout)})
+		if err != nil {
+			return err
+		}
+	default:
+		h.slog.ErrorContext(ctx, "a turn failed", "turn", t.id, "err", err)
+		status = sessions.TurnFailed
+		if err := h.record(ctx, &sessions.Notice{Code: "failed", Text: sessions.TextOf(err)}); err != nil {
+			return err
+		}
+	}
+	return h.record(ctx, &sessions.TurnFinished{Status: status, Seconds: time.Since(t.began).Seconds(), Tokens: t.tokens})
+}
+
+// watch looks for a "!stop" behind the turn's messages until ctx ends.
+func (h *holder) watch(ctx context.Context, after int64, messages []sessions.Event, stop context.CancelCauseFunc) {
+	const wait = 10 * time.Second
+	for ctx.Err() == nil {
+		events, err := h.Store.Read(ctx, h.thread, after, readPage, wait)
+		if err != nil {
+			select { // Redis is away; whoever appends sees that too
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		for _, ev := range events {
+			after = ev.Seq
+			if m, ok := ev.Body.(*sessions.Message); ok && isStop(m.Text) && ev.Seq > messages[len(messages)-1].Seq {
+				stop(errStopped)
+				return
+			}
+		}
+	}
+}
+
+// work does what the turn's messages ask. ctx is the holder's, turnCtx the
+// turn's.
+func (h *holder) work(ctx, turnCtx context.Context) (sessions.TurnStatus, error) {
+	t := h.log.turn
+	if t.resumes > maxResumes {
+		return "", &sessions.Error{Code: sessions.Internal, Text: "The work was cut off again and again, so it was given up. Please try it in smaller steps."}
+	}
+	if err := context.Cause(turnCtx); err != nil {
+		return "", err
+	}
+	if err := h.answerQuestion(ctx); err != nil {
+		return "", err
+	}
+	if err := h.placeAttachments(ctx, turnCtx); err != nil {
+		return "", err
+	}
+	req := parse(t.messages[0].Body.(*sessions.Message).Text)
+	switch {
+	case len(req.cells) > 0:
+		return sessions.TurnOK, h.runDirect(ctx, turnCtx, req.cells)
+	case req.command != "":
+		return sessions.TurnOK, h.command(ctx, turnCtx, req)
+	case h.Model == nil:
+		return sessions.TurnOK, h.record(ctx, &sessions.Notice{Code: "no_model", Text: h.NoModel})
+	}
+	loop := &agent.Loop{
+		Model: modelOf{h.Model, turnCtx}, System: systemPrompt, Tools: h.notebook(ctx, turnCtx).All(), Steps: h.TurnSteps,
+		Record:  h.record,
+		Partial: h.partial(ctx),
+		Pause: func() error {
+			if err := context.Cause(turnCtx); err != nil {
+				return err
+			}
+			return h.pause()
+		},
+	}
+	status, err := loop.Run(ctx, h.log.events, t.id)
+	if status == sessions.TurnOverBudget {
+		err = h.record(ctx, &sessions.Notice{Code: "over_budget", Text: fmt.Sprintf("The model used all of its %d steps for one turn. Say “go on” for more.", h.TurnSteps)})
+	}
+	return status, err
+}
+
+// answerQuestion notes in the log that the turn's message answers what the
+// model asked in the turn before.
+func (h *holder) answerQuestion(ctx context.Context) error {
+	t := h.log.turn
+	var asked *sessions.Question
+	for _, ev := range h.log.events {
+		if q, ok := ev.Body.(*sessions.Question); ok && ev.Turn > 0 {
+			if asked = q; q.Answer != "" {
+				asked = nil
+			}
+		}
+	}
+	m := t.messages[0].Body.(*sessions.Message)
+	if asked == nil || !parse(m.Text).isAsk() || m.Text == "" {
+		return nil
+	}
+	return h.record(ctx, &sessions.Question{ID: asked.ID, Answer: m.Text, By: &m.User})
+}
+
+// modelOf is the model under the turn's context: a person's stop ends the call.
+type modelOf struct {
+	agent.Model
+	turn context.Context
+}
+
+func (m modelOf) Complete(_ context.Context, req agent.Request, partial func(agent.Partial)) (sessions.Reply, error) {
+	return m.Model.Complete(m.turn, req, partial)
+}

@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"threadbook/sessions"
+)
+
+// threadLog is a thread's log as far as the holder has read and written it,
+// with what follows from it.
+type threadLog struct {
+	events []sessions.Event // in order
+	read   int64            // all up to here has been read
+	own    map[int64]bool   // written by this holder beyond read
+
+	unread []sessions.Event // messages that no turn has taken up
+	stop   int64            // the last !stop
+	turn   *openTurn        // without an end, if there is one
+	turns  int64            // how many there have been
+	cells  int64
+	files  map[string]*sessions.File // by path, the latest
+}
+
+// openTurn is a turn that has begun and not ended.
+type openTurn struct {
+	id       int64
+	began    time.Time
+	messages []sessions.Event
+	tokens   sessions.Tokens
+	resumes  int
+	cells    map[string]*cellLog // by call
+}
+
+// cellLog is what the log says of a cell.
+type cellLog struct {
+	started  *sessions.CellStarted
+	outputs  []*sessions.CellOutput
+	files    []*sessions.File
+	finished *sessions.CellFinished
+}
+
+func newThreadLog() *threadLog {
+	return &threadLog{own: map[int64]bool{}, files: map[string]*sessions.File{}}
+}
+
+// wrote takes events that the holder has just appended. Messages may have come
+// before them that it has not read.
+func (l *threadLog) wrote(events []sessions.Event) {
+	for _, ev := range events {
+		l.own[ev.Seq] = true
+		l.take(ev)
+	}
+}
+
+// saw takes events that were read, in order from where reading had come to.
+func (l *threadLog) saw(events []sessions.Event) {
+	for _, ev := range events {
+		if !l.own[ev.Seq] {
+			l.take(ev)
+		}
+		delete(l.own, ev.Seq)
+		l.read = ev.Seq
+	}
+	slices.SortFunc(l.events, func(a, b sessions.Event) int { return int(a.Seq - b.Seq) })
+}
+
+func (l *threadLog) take(ev sessions.Event) {
+	l.events = append(l.events, ev)
+	switch b := ev.Body.(type) {
+	case *sessions.Message:
+		if isStop(b.Text) {
+			l.stop = max(l.stop, ev.Seq)
+		} else {
+			l.unread = append(l.unread, ev)
+		}
+	case *sessions.TurnStarted:
+		l.turns = max(l.turns, ev.Turn)
+		l.turn = &openTurn{id: ev.Turn, began: ev.At, cells: map[string]*cellLog{}}
+		l.unread = slices.DeleteFunc(l.unread, func(m sessions.Event) bool {
+			if slices.Contains(b.Messages, m.Seq) {
+				l.turn.messages = append(l.turn.messages, m)
+				return true
+			}
+			return false
+		})
+	case *sessions.TurnFinished:
+		l.turn = nil
+	case *sessions.Reply:
+		if l.turn != nil {
+			l.turn.tokens = l.turn.tokens.Add(b.Tokens)
+		}
+	case *sessions.CellStarted:
+		l.cells = max(l.cells, b.Cell)
+		if l.turn != nil {
+			l.turn.cells[b.Call] = &cellLog{started: b}
+		}
+	case *sessions.CellOutput:
+		if c := l.turn.cell(b.Cell); c != nil {
+			c.outputs = append(c.outputs, b)
+		}
+	case *sessions.CellFinished:
+		if c := l.turn.cell(b.Cell); c != nil {
+			c.finished = b
+		}
+	case *sessions.File:
+		l.files[b.Path] = b
+		if c := l.turn.cell(b.Cell); c != nil {
+			c.files = append(c.files, b)
+		}
+	case *sessions.Notice:
+		if l.turn != nil && b.Code == noticeResumed {
+			l.turn.resumes++
+		}
+	}
+}
+
+// cell finds a cell of the turn by its number.
+func (t *openTurn) cell(number int64) *cellLog {
+	if t == nil {
+		return nil
+	}
+	for _, c := range t.cells {
+		if c.started.Cell == number {
+			return c
+		}
+	}
+	return nil
+}
+
+// stopped says whether somebody asked to stop after the turn's last message.
+func (l *threadLog) stopped() bool {
+	return l.turn != nil && len(l.turn.messages) > 0 && l.stop > l.turn.messages[len(l.turn.messages)-1].Seq
+}
+
+// next are the messages of the next turn: one that is a command or a cell, or
+// all that come before the next such one.
+func (l *threadLog) next() []sessions.Event {
+	for i, ev := range l.unread {
+		if parse(ev.Body.(*sessions.Message).Text).isAsk() {
+			continue
+		}
+		return l.unread[:max(i, 1)]
+	}
+	return l.unread
+}
+
+// latestFiles are the thread's files, the latest of each path.
+func (l *threadLog) latestFiles() []*sessions.File {
+	var files []*sessions.File
+	for _, f := range l.files {
+		files = append(files, f)
+	}
+	slices.SortFunc(files, func(a, b *sessions.File) int { return strings.Compare(a.Path, b.Path) })
+	return files
+}

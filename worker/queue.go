@@ -1,0 +1,97 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"threadbook/sessions"
+)
+
+const (
+	wakeType = "thread.wake"
+	queue    = "threads"
+	// checkInterval is how often an idle worker looks at the queue. asynq's
+	// default of a second would be most of a person's wait; at this one a
+	// wake-up is picked up in about 4 ms, for 200 small commands a second.
+	checkInterval = 5 * time.Millisecond
+	// wakeRetries is generous: a wake-up's handler never fails, but asynq
+	// counts a worker's death as a failure and keeps what has no retries left.
+	wakeRetries = 25
+)
+
+// Waker wakes workers. Its methods may be called concurrently.
+type Waker struct {
+	client *asynq.Client
+}
+
+// NewWaker returns a waker on the queue in Redis.
+func NewWaker(r asynq.RedisConnOpt) *Waker {
+	return &Waker{client: asynq.NewClient(r)}
+}
+
+// Wake says that the thread has something unread.
+func (w *Waker) Wake(ctx context.Context, t sessions.ThreadID) error {
+	_, err := w.client.EnqueueContext(ctx, asynq.NewTask(wakeType, []byte(t)), asynq.Queue(queue), asynq.MaxRetry(wakeRetries))
+	return err
+}
+
+// again is Wake for the sweep: a thread that waits for a free worker is woken
+// once, not at each sweep.
+func (w *Waker) again(ctx context.Context, t sessions.ThreadID) error {
+	_, err := w.client.EnqueueContext(ctx, asynq.NewTask(wakeType, []byte(t)), asynq.Queue(queue), asynq.MaxRetry(wakeRetries),
+		asynq.TaskID("sweep:"+string(t)))
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	return err
+}
+
+// Close closes the connection to the queue.
+func (w *Waker) Close() error { return w.client.Close() }
+
+func (w *Worker) newServer() *asynq.Server {
+	return asynq.NewServer(w.Redis, asynq.Config{
+		Concurrency:       w.Concurrency,
+		TaskCheckInterval: checkInterval,
+		Queues:            map[string]int{queue: 1},
+		Logger:            queueLog{w.Log},
+		LogLevel:          asynq.WarnLevel,
+		// A holder ends soon after its context, which ends after the grace.
+		ShutdownTimeout: w.Grace + 2*cleanupTimeout,
+	})
+}
+
+// handler holds threads under the worker's context, not under asynq's, which
+// ends when asynq thinks the task late. It never fails: what was not done is
+// unread still, and swept.
+func (w *Worker) handler(work context.Context) asynq.Handler {
+	return asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
+		thread := sessions.ThreadID(task.Payload())
+		if err := thread.Validate(); err != nil {
+			w.Log.ErrorContext(work, "a wake-up names no thread", "err", err)
+			return nil
+		}
+		if err := w.hold(work, thread); err != nil {
+			w.Log.ErrorContext(work, "working on a thread failed; it will be tried again", "thread", thread, "err", err)
+		}
+		return nil
+	})
+}
+
+// queueLog gives asynq's words to our log.
+type queueLog struct{ log *slog.Logger }
+
+func (l queueLog) Debug(args ...any) { l.log.Debug("queue: " + fmt.Sprint(args...)) }
+func (l queueLog) Info(args ...any)  { l.log.Info("queue: " + fmt.Sprint(args...)) }
+func (l queueLog) Warn(args ...any)  { l.log.Warn("queue: " + fmt.Sprint(args...)) }
+func (l queueLog) Error(args ...any) { l.log.Error("queue: " + fmt.Sprint(args...)) }
+func (l queueLog) Fatal(args ...any) {
+	l.log.Error("queue: " + fmt.Sprint(args...))
+	os.Exit(1)
+}

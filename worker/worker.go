@@ -1,0 +1,128 @@
+// Package worker works on threads: it is woken, takes a thread's lease, makes
+// turns of what is unread, and lets go when nothing is left.
+//
+// A wake-up carries a thread's id and nothing more, so one too many, too late
+// or on another machine does no harm: whoever finds the thread held goes home.
+// The holder lets go only if nothing is unread, in one step with the check. A
+// sweep wakes threads whose wake-up was lost or whose holder died; the queue's
+// own retries are the second line.
+//
+// Everything that a turn does is appended to the log before anybody sees it,
+// under the lease, and where a turn stands is read from the log alone. A
+// holder that finds a turn without an end goes on with it: what is finished
+// stays finished, a running cell is taken up where its last recorded output
+// left it, and the model is asked only for the reply that was lost. A turn
+// that was taken up maxResumes times without reaching its end is given up,
+// since it may be what kills the workers.
+//
+// Three contexts bound the work. The worker's own ends at shutdown, after a
+// grace in which turns may reach their next step. The holder's ends with the
+// lease as well: nothing may be done for the thread any more. The turn's ends
+// when a person stops it or its time is up: what runs is interrupted, and then
+// recorded as such.
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+
+	"threadbook/sandbox"
+	"threadbook/sessions"
+	"threadbook/worker/agent"
+)
+
+const (
+	// sweepEvery is how often threads are looked for that nobody works on.
+	sweepEvery = 2 * time.Second
+	// sweepLimit bounds the threads woken in one sweep.
+	sweepLimit = 500
+	// renewEvery leaves a holder three chances to renew its lease.
+	renewEvery = sessions.LeaseTTL / 4
+	// cleanupTimeout bounds what is done after a context has ended.
+	cleanupTimeout = 5 * time.Second
+	// maxResumes is how often a turn is taken up again after a crash.
+	maxResumes = 3
+)
+
+// Config is what a worker needs. All fields but Model must be set.
+type Config struct {
+	Name    string // of this worker, in leases and logs
+	Store   sessions.Store
+	Blobs   sessions.Blobs
+	Sandbox sandbox.Provider
+	Redis   asynq.RedisConnOpt
+	Model   agent.Model // nil: direct mode, cells only
+	// NoModel is what people are told in direct mode.
+	NoModel string
+
+	Concurrency int           // turns at once
+	CellTimeout time.Duration // until a cell is interrupted
+	TurnTimeout time.Duration // until a turn is
+	TurnSteps   int           // replies of the model in a turn
+	// Grace is what running turns get at shutdown to reach their next step.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+// Worker works on threads until its Run ends.
+type Worker struct {
+	Config
+	wake *Waker
+
+	// stopping is closed when no further step should begin.
+	stopping chan struct{}
+}
+
+// New returns a worker, which does nothing until Run.
+func New(c Config) *Worker {
+	return &Worker{Config: c, stopping: make(chan struct{})}
+}
+
+// Run takes wake-ups until ctx ends, then gives running turns the grace to
+// reach their next step, and returns once all leases are given back. It is to
+// be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	w.wake = NewWaker(w.Redis)
+	defer w.wake.Close()
+	server := w.newServer()
+	if err := server.Start(w.handler(work)); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.Go(func() error { w.sweep(ctx); return nil })
+	<-ctx.Done()
+	close(w.stopping)
+	server.Stop() // takes no more wake-ups
+	grace := time.AfterFunc(w.Grace, cancel)
+	defer grace.Stop()
+	server.Shutdown() // waits for the holders
+	return g.Wait()
+}
+
+// sweep wakes threads that have something unread and no holder.
+func (w *Worker) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		threads, err := w.Store.Unread(ctx, sweepLimit)
+		if err != nil && ctx.Err() == nil {
+			w.Log.WarnContext(ctx, "looking for unread threads failed", "err", err)
+		}
+		for _, t := range threads {
+			if err := w.wake.again(ctx, t); err != nil && ctx.Err() == nil {
+				w.Log.WarnContext(ctx, "waking a thread failed", "thread", t, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
