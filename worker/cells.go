@@ -87,10 +87,23 @@ func (h *holder) runCell(ctx, turnCtx context.Context, start sessions.CellStarte
 		}
 	})
 	defer stop()
-	result, err := session.Run(ctx, cell, func(out sandbox.Output) error { return h.recordOutput(ctx, cell.ID, out) })
+	// A shutdown need not wait for a cell: it runs on, and is taken up again.
+	running, letGo := context.WithCancel(ctx)
+	defer letGo()
+	go func() {
+		select {
+		case <-h.stopping:
+			letGo()
+		case <-running.Done():
+		}
+	}()
+	result, err := session.Run(running, cell, func(out sandbox.Output) error { return h.recordOutput(ctx, cell.ID, out) })
 	if errors.Is(err, sandbox.ErrGone) {
 		result, err = sandbox.Result{Status: sandbox.KernelDied, Lost: true, Gone: true,
 			Error: &sandbox.CellError{Name: "SandboxLost", Value: "the sandbox ended while the cell ran"}}, nil
+	}
+	if paused := h.pause(); err != nil && paused != nil {
+		return nil, paused
 	}
 	if err != nil {
 		return nil, unavailableSandbox(err)
@@ -104,6 +117,8 @@ func (h *holder) finishCell(ctx context.Context, c *cellLog, result sandbox.Resu
 	if e := result.Error; e != nil {
 		end.Error = &sessions.CellError{Name: e.Name, Value: agent.Shorten(e.Value, maxTraceback), Traceback: agent.Shorten(e.Traceback, sessions.InlineMax)}
 	}
+	h.Metrics.cells.WithLabelValues(c.started.Language, end.Status).Observe(result.Seconds)
+	h.Metrics.phases.WithLabelValues(phaseCell).Observe(result.Seconds)
 	if !result.Gone {
 		if err := h.giveOutputs(ctx, c.started.Cell); err != nil && !errors.Is(err, sandbox.ErrGone) {
 			return err

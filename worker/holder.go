@@ -172,12 +172,14 @@ func (h *holder) begin(ctx context.Context) error {
 	var seqs []int64
 	for _, ev := range h.log.next() {
 		seqs = append(seqs, ev.Seq)
+		since(h.Metrics.phases.WithLabelValues(phaseQueue), ev.At)
 	}
 	return h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs})
 }
 
 // resume takes up a turn that another holder left.
 func (h *holder) resume(ctx context.Context) error {
+	h.Metrics.recovered.Inc()
 	h.slog.WarnContext(ctx, "taking up a turn that was left", "turn", h.log.turn.id, "time", h.log.turn.resumes+1)
 	return h.record(ctx, &sessions.Notice{Code: noticeResumed, Text: "The work was cut off and goes on here."})
 }
@@ -193,16 +195,11 @@ func (h *holder) run(ctx context.Context) error {
 	if h.log.stopped() {
 		cancel(errStopped)
 	}
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		h.watch(turnCtx, h.log.read, t.messages, cancel)
-	}()
+	go h.watch(turnCtx, h.log.read, t.messages, cancel)
 
 	status, err := h.work(ctx, turnCtx)
 	cause := context.Cause(turnCtx)
-	cancel(nil)
-	<-watched
+	cancel(nil) // the watcher ends once its look at the log does
 	switch {
 	case errors.Is(err, errPaused) || ctx.Err() != nil || sessions.CodeOf(err) == sessions.LeaseLost:
 		return errors.Join(err, context.Cause(ctx))
@@ -222,6 +219,7 @@ func (h *holder) run(ctx context.Context) error {
 			return err
 		}
 	}
+	since(h.Metrics.turns.WithLabelValues(h.thread.Platform(), string(status)), t.began)
 	return h.record(ctx, &sessions.TurnFinished{Status: status, Seconds: time.Since(t.began).Seconds(), Tokens: t.tokens})
 }
 
@@ -273,7 +271,7 @@ func (h *holder) work(ctx, turnCtx context.Context) (sessions.TurnStatus, error)
 		return sessions.TurnOK, h.record(ctx, &sessions.Notice{Code: "no_model", Text: h.NoModel})
 	}
 	loop := &agent.Loop{
-		Model: modelOf{h.Model, turnCtx}, System: systemPrompt, Tools: h.notebook(ctx, turnCtx).All(), Steps: h.TurnSteps,
+		Model: modelOf{h.Model, turnCtx, h.Metrics}, System: systemPrompt, Tools: h.notebook(ctx, turnCtx).All(), Steps: h.TurnSteps,
 		Record:  h.record,
 		Partial: h.partial(ctx),
 		Pause: func() error {
@@ -312,9 +310,13 @@ func (h *holder) answerQuestion(ctx context.Context) error {
 // modelOf is the model under the turn's context: a person's stop ends the call.
 type modelOf struct {
 	agent.Model
-	turn context.Context
+	turn    context.Context
+	metrics *Metrics
 }
 
 func (m modelOf) Complete(_ context.Context, req agent.Request, partial func(agent.Partial)) (sessions.Reply, error) {
-	return m.Model.Complete(m.turn, req, partial)
+	defer since(m.metrics.phases.WithLabelValues(phaseModel), time.Now())
+	reply, err := m.Model.Complete(m.turn, req, partial)
+	m.metrics.reply(reply.Tokens)
+	return reply, err
 }

@@ -64,8 +64,9 @@ type Config struct {
 	TurnTimeout time.Duration // until a turn is
 	TurnSteps   int           // replies of the model in a turn
 	// Grace is what running turns get at shutdown to reach their next step.
-	Grace time.Duration
-	Log   *slog.Logger
+	Grace   time.Duration
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Worker works on threads until its Run ends.

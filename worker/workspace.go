@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"threadbook/sandbox"
 	"threadbook/sessions"
@@ -33,10 +34,17 @@ func (h *holder) open(ctx context.Context) (sandbox.Session, error) {
 	if h.session != nil {
 		return h.session, nil
 	}
+	began := time.Now()
 	s, err := h.Sandbox.Open(ctx, string(h.thread))
 	if err != nil {
 		return nil, unavailableSandbox(err)
 	}
+	how := "live"
+	if s.Fresh() {
+		how = "cold"
+	}
+	since(h.Metrics.acquired.WithLabelValues(how), began)
+	defer since(h.Metrics.phases.WithLabelValues(phaseSandbox), began)
 	if err := h.restore(ctx, s); err != nil {
 		return nil, err
 	}

@@ -74,6 +74,8 @@ func Open(url string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// go-redis would write to standard error what it returns to us anyway.
+	redis.SetLogger(silent{})
 	s := &Store{opts: opts}
 	s.client = s.newClient(func(o *redis.UniversalOptions) {
 		o.ReadTimeout, o.WriteTimeout = callTimeout, callTimeout
@@ -384,6 +386,10 @@ func (s *Store) Ping(ctx context.Context) (string, error) {
 	}
 	return "Redis " + version + ", " + aof, nil
 }
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // unavailable marks an error of Redis itself.
 func unavailable(err error) error {

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -28,7 +29,7 @@ func ParseURL(raw string) (*redis.UniversalOptions, error) {
 	}
 	o, err := redis.ParseURL(raw)
 	if err != nil {
-		return nil, fmt.Errorf("an address such as redis://host:6379/0 is expected: %w", hideSecret(err, raw))
+		return nil, hideSecret(err, raw)
 	}
 	return &redis.UniversalOptions{Addrs: []string{o.Addr}, DB: o.DB,
 		Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig}, nil
@@ -37,11 +38,11 @@ func ParseURL(raw string) (*redis.UniversalOptions, error) {
 func parseSentinel(raw string) (*redis.UniversalOptions, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("an address such as redis-sentinel://host:26379,host2:26379/0?master=NAME is expected: %w", hideSecret(err, raw))
+		return nil, hideSecret(err, raw)
 	}
 	o := &redis.UniversalOptions{MasterName: u.Query().Get("master")}
 	if o.MasterName == "" {
-		return nil, fmt.Errorf("?master= is missing: the name under which the sentinels know the primary")
+		return nil, errors.New("?master= is missing: the name under which the sentinels know the primary")
 	}
 	if u.User != nil {
 		o.Username = u.User.Username()
@@ -58,5 +59,5 @@ func parseSentinel(raw string) (*redis.UniversalOptions, error) {
 
 // hideSecret keeps an address, which may hold a password, out of an error.
 func hideSecret(err error, raw string) error {
-	return fmt.Errorf("%s", strings.ReplaceAll(err.Error(), raw, "(address)"))
+	return errors.New(strings.ReplaceAll(err.Error(), raw, "(address)"))
 }

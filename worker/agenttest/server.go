@@ -41,19 +41,32 @@ type Message struct {
 }
 
 // LastUser is the last thing that a person said, and how many replies it has
-// had. What threadbook itself notes in between is not a person's.
+// had. What threadbook itself notes before or in between is not a person's.
 func (r Request) LastUser() (text string, replies int) {
 	for i := len(r.Messages) - 1; i >= 0; i-- {
 		switch m := r.Messages[i]; m.Role {
 		case "assistant":
 			replies++
 		case "user":
-			if !strings.HasPrefix(m.Content, "[threadbook: ") || !strings.HasSuffix(m.Content, "]") {
-				return m.Content, replies
+			if text := withoutNotes(m.Content); text != "" {
+				return text, replies
 			}
 		}
 	}
 	return "", replies
+}
+
+// withoutNotes is what stands behind the notes in a message, or before them
+// where nothing does.
+func withoutNotes(text string) string {
+	const note, end = "[threadbook: ", "]"
+	for strings.HasSuffix(text, end) && strings.Contains(text, note) {
+		text = strings.TrimSpace(text[:strings.LastIndex(text, note)])
+	}
+	if at := strings.LastIndex(text, note); at >= 0 {
+		_, text, _ = strings.Cut(text[at:], end+"\n\n")
+	}
+	return text
 }
 
 // LastResult is the result of the last call, empty where there was none.

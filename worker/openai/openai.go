@@ -14,6 +14,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -58,13 +59,16 @@ type Config struct {
 	Key     string
 	BaseURL string // empty: OpenAI's own
 	Model   string
-	Log     *slog.Logger
+	// Tries is how often one reply is asked for; 0 is a person's patience.
+	Tries uint
+	Log   *slog.Logger
 }
 
 // Model implements [agent.Model].
 type Model struct {
 	client *api.Client
 	model  string
+	tries  uint
 	log    *slog.Logger
 	// noUsage is set once the server refused stream_options.
 	noUsage atomic.Bool
@@ -90,7 +94,7 @@ func New(c Config) *Model {
 		IdleConnTimeout:       90 * time.Second,
 		ForceAttemptHTTP2:     true,
 	}}}
-	return &Model{client: api.NewClientWithConfig(cfg), model: c.Model, log: c.Log}
+	return &Model{client: api.NewClientWithConfig(cfg), model: c.Model, tries: cmp.Or(c.Tries, maxTries), log: c.Log}
 }
 
 // Complete implements [agent.Model].
@@ -111,7 +115,7 @@ func (m *Model) Complete(ctx context.Context, req agent.Request, partial func(ag
 		}
 		return reply, m.classify(ctx, a, err)
 	},
-		backoff.WithBackOff(pauses), backoff.WithMaxTries(maxTries), backoff.WithMaxElapsedTime(maxElapsed),
+		backoff.WithBackOff(pauses), backoff.WithMaxTries(m.tries), backoff.WithMaxElapsedTime(maxElapsed),
 		backoff.WithNotify(func(err error, wait time.Duration) {
 			m.log.WarnContext(ctx, "asking the model again", "in", wait, "err", err)
 		}))
