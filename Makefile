@@ -1,0 +1,55 @@
+# Every target makes what it needs; `make help` lists them.
+SHELL := /bin/bash
+
+# Where Go's own installer and deploy/setup.sh put it, which sudo's PATH leaves out.
+export PATH := $(PATH):/usr/local/go/bin
+# Debian's Go is told not to fetch the newer one that go.mod asks for.
+export GOTOOLCHAIN ?= auto
+
+# safe.directory: root may build in a user's checkout.
+git = git -c safe.directory="$(CURDIR)"
+version = $$($(git) describe --tags --always --dirty 2>/dev/null || echo dev)
+commit = $$($(git) rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build race bench fuzz lint image up down
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## install what is missing, then open the page at 127.0.0.1:8080
+	@deploy/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	@exec bin/threadbook serve --demo
+
+test: ## install what is missing, then run every check and test
+	@deploy/setup.sh test
+	@deploy/test.sh
+
+build: ## the binary: bin/threadbook
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X main.version=$(version) -X main.commit=$(commit)" \
+		-o bin/threadbook ./cmd/threadbook
+
+race: ## the tests three times over, under the race detector
+	go test -race -count=3 -timeout 30m ./...
+
+bench: ## the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## 20 seconds of every fuzz test
+	@deploy/fuzz.sh 20s
+
+lint: ## build, vet, gofmt and staticcheck, as `make test` has them
+	@deploy/test.sh lint
+
+image: build ## the binary's image: threadbook/threadbook:latest
+	@deploy/setup.sh image
+
+up: ## Redis, bot and worker with docker-compose.yml
+	@deploy/setup.sh up
+	@$(MAKE) --no-print-directory image
+	@deploy/compose.sh up
+
+down: ## stop them; threads and files stay in their volumes
+	@deploy/compose.sh down
