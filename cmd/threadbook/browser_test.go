@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/chromedp"
 )
 
@@ -81,11 +80,11 @@ func TestBrowser(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	do("a download", chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := cdp.Call(ctx, target, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
-			Behavior: "allowAndName", DownloadPath: downloads, EventsEnabled: new(true)})
-		return err
-	}), js(`[...document.querySelectorAll("main a")].findLast(a => a.innerText.includes("shares.csv")).click()`))
+	if _, err := chromedp.CallBrowser(ctx, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: "allowAndName", DownloadPath: downloads, EventsEnabled: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	do("a download", js(`[...document.querySelectorAll("main a")].findLast(a => a.innerText.includes("shares.csv")).click()`))
 	select {
 	case guid := <-finished:
 		data, err := os.ReadFile(filepath.Join(downloads, guid))

@@ -1,0 +1,2 @@
+SELECT count(*) FROM t -- all
+WHERE a > 1
