@@ -64,12 +64,15 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
+// patience bounds a wait: a machine that runs other tests besides is slow.
+const patience = time.Minute
+
 type step = chromedp.Action[chromedp.Void]
 
 // do runs steps, each for as long as a slow machine may take.
 func do(t *testing.T, ctx context.Context, steps ...step) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	for i, s := range steps {
 		if err := chromedp.Do(ctx, s); err != nil {
@@ -83,7 +86,7 @@ func js(code string) step { return chromedp.Evaluate[chromedp.Void](code) }
 
 // until waits for a JavaScript expression to become true.
 func until(expr string) step {
-	wait := chromedp.Poll[chromedp.Void](expr, chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(20*time.Millisecond))
+	wait := chromedp.Poll[chromedp.Void](expr, chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(20*time.Millisecond))
 	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := wait(ctx, target)
 		if err != nil {
