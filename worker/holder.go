@@ -102,7 +102,8 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 		if err := h.readNew(ctx); err != nil {
 			return false, err
 		}
-		if err := h.pause(); err != nil {
+		idle := h.log.turn == nil && len(h.log.unread) == 0
+		if err := h.pause(); err != nil && !idle {
 			return false, err
 		}
 		switch {

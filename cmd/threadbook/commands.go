@@ -161,6 +161,9 @@ func askCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if cfg.LogLevel == "info" { // whoever sits at a terminal wants no news
+				log = newLog(Config{LogLevel: "warn", LogFormat: cfg.LogFormat}, cmd.ErrOrStderr())
+			}
 			messages, err := terminal.Messages(args[0], files, cmd.InOrStdin(), asJSON)
 			if err != nil {
 				return exitError{err, exitUsage}
