@@ -104,6 +104,9 @@ type Index interface {
 	// Unread lists threads that may have unread messages and that nobody
 	// holds: what a sweep has to wake. At most limit, the longest waiting first.
 	Unread(ctx context.Context, limit int) ([]ThreadID, error)
+	// Active is when something was last submitted to the thread, or a holder
+	// last let go of it. A thread that the store doesn't know has the zero time.
+	Active(ctx context.Context, thread ThreadID) (time.Time, error)
 	// Secret returns the fleet's key for signing, made at first use.
 	Secret(ctx context.Context) ([]byte, error)
 	// Ping asks whether the store answers and what it is.

@@ -64,7 +64,11 @@ type Config struct {
 	TurnTimeout time.Duration // until a turn is
 	TurnSteps   int           // replies of the model in a turn
 	// Grace is what running turns get at shutdown to reach their next step.
-	Grace   time.Duration
+	Grace time.Duration
+	// HibernateAfter is how long a thread is idle until its sandbox is put to
+	// disk, ExpireAfter until it is removed.
+	HibernateAfter, ExpireAfter time.Duration
+
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -97,6 +101,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	var g errgroup.Group
 	g.Go(func() error { w.sweep(ctx); return nil })
+	g.Go(func() error { w.clock(ctx); return nil })
 	<-ctx.Done()
 	close(w.stopping)
 	server.Stop() // takes no more wake-ups

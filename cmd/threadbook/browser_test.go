@@ -26,7 +26,7 @@ func TestBrowser(t *testing.T) {
 	c := testConfig(t)
 	c.Demo = true
 	r := start(t, c)
-	t.Cleanup(func() { removeSandbox(t, c, demoThread) })
+	t.Cleanup(func() { removeSandbox(t, c, r.fleet, demoThread) })
 	ctx := newBrowser(t)
 
 	// do takes a step, and keeps a picture of the page where that fails.

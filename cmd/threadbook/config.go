@@ -45,6 +45,10 @@ type Config struct {
 	SandboxPIDs    int64   `env:"THREADBOOK_SANDBOX_PIDS" envDefault:"256" min:"16" help:"Processes and threads of the code in one sandbox."`
 	SandboxDisk    size    `env:"THREADBOOK_SANDBOX_DISK" envDefault:"2g" min:"16m" help:"Disk of one sandbox."`
 	SandboxNetwork string  `env:"THREADBOOK_SANDBOX_NETWORK" envDefault:"none" help:"none, or the name of a Docker network that leads to an egress proxy."`
+	Pool           int     `env:"THREADBOOK_POOL" envDefault:"2" min:"0" help:"Warm sandboxes kept ready."`
+
+	HibernateAfter time.Duration `env:"THREADBOOK_HIBERNATE_AFTER" envDefault:"10m" min:"1s" help:"How long a thread is idle until its sandbox is put to disk."`
+	ExpireAfter    time.Duration `env:"THREADBOOK_EXPIRE_AFTER" envDefault:"720h" min:"1m" help:"How long until it is removed."`
 
 	CellTimeout time.Duration `env:"THREADBOOK_CELL_TIMEOUT" envDefault:"120s" min:"1s" help:"How long a cell may run until it is interrupted."`
 	TurnTimeout time.Duration `env:"THREADBOOK_TURN_TIMEOUT" envDefault:"15m" min:"1s" help:"How long a turn may take."`

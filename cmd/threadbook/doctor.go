@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,7 +95,7 @@ func pingStore(ctx context.Context, store *redisstore.Store) (string, error) {
 
 // checkSandbox runs a cell in a sandbox of its own.
 func checkSandbox(ctx context.Context, cfg Config) (found string, err error) {
-	provider, err := openProvider(cfg, slog.New(slog.DiscardHandler))
+	provider, err := openProvider(cfg, "doctor", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return "", err
 	}
@@ -103,7 +104,7 @@ func checkSandbox(ctx context.Context, cfg Config) (found string, err error) {
 	if err != nil {
 		return "", err
 	}
-	const thread = "doctor:check"
+	thread := "doctor:" + rand.Text()
 	began := time.Now()
 	defer func() {
 		err = errors.Join(err, provider.Remove(context.WithoutCancel(ctx), thread))

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,7 +98,7 @@ func (p *Program) open(ctx context.Context) (err error) {
 		}
 	}
 	if p.roles.Worker {
-		if err := p.openWorker(); err != nil {
+		if err := p.openWorker(ctx); err != nil {
 			return err
 		}
 	}
@@ -140,14 +143,26 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 	return store, private, nil
 }
 
-// openProvider opens the sandboxes' engine.
-func openProvider(cfg Config, log *slog.Logger) (sandbox.Provider, error) {
+// openProvider opens the sandboxes' engine. fleet sets the sandboxes of one
+// Redis apart from those of another on the same machine.
+func openProvider(cfg Config, fleet string, log *slog.Logger) (sandbox.Provider, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
 	return docker.New(docker.Config{Image: cfg.SandboxImage, Runtime: cfg.SandboxRuntime, Limits: cfg.limits(),
-		Network: cfg.SandboxNetwork, Host: host, Logger: log})
+		Network: cfg.SandboxNetwork, Host: host + "/" + fleet, Logger: log})
+}
+
+// fleetOf names the fleet of those who share a store.
+func fleetOf(ctx context.Context, store sessions.Store) (string, error) {
+	secret, err := store.Secret(ctx)
+	if err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte("fleet"))
+	return hex.EncodeToString(mac.Sum(nil)[:6]), nil
 }
 
 // openModel is the model that is configured, nil where none is. tries of 0 is
@@ -159,8 +174,12 @@ func openModel(cfg Config, tries uint, log *slog.Logger) agent.Model {
 	return openai.New(openai.Config{Key: cfg.OpenAIKey, BaseURL: cfg.OpenAIBaseURL, Model: cfg.OpenAIModel, Tries: tries, Log: log})
 }
 
-func (p *Program) openWorker() (err error) {
-	if p.sandbox, err = openProvider(p.cfg, p.log); err != nil {
+func (p *Program) openWorker(ctx context.Context) (err error) {
+	fleet, err := fleetOf(ctx, p.store)
+	if err != nil {
+		return err
+	}
+	if p.sandbox, err = openProvider(p.cfg, fleet, p.log); err != nil {
 		return err
 	}
 	cfg := p.cfg
@@ -175,7 +194,7 @@ func (p *Program) openWorker() (err error) {
 		Name: fmt.Sprintf("%s.%d", host, os.Getpid()), Store: p.store, Blobs: p.blobs, Sandbox: p.sandbox, Redis: p.store,
 		Model: openModel(cfg, 0, p.log), NoModel: noModel,
 		Concurrency: p.cfg.Concurrency, CellTimeout: p.cfg.CellTimeout, TurnTimeout: p.cfg.TurnTimeout, TurnSteps: p.cfg.TurnSteps,
-		Grace: grace, Metrics: worker.NewMetrics(p.metrics), Log: p.log,
+		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Metrics: worker.NewMetrics(p.metrics), Log: p.log,
 	})
 	return nil
 }

@@ -54,6 +54,7 @@ func testLog(t *testing.T) *slog.Logger {
 // running is a program at work.
 type running struct {
 	*Program
+	fleet  string
 	cancel context.CancelFunc
 	done   chan error
 }
@@ -66,7 +67,11 @@ func start(t *testing.T, c Config) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{Program: p, cancel: cancel, done: make(chan error, 1)}
+	fleet, err := fleetOf(t.Context(), p.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{Program: p, fleet: fleet, cancel: cancel, done: make(chan error, 1)}
 	go func() { r.done <- errors.Join(p.Run(ctx), p.Close()) }()
 	t.Cleanup(func() { r.stop(t) })
 	return r
@@ -90,12 +95,14 @@ func (r *running) stop(t *testing.T) {
 func (r *running) thread(t *testing.T) sessions.ThreadID {
 	t.Helper()
 	id := sessions.NewThreadID("web", strings.ToLower(strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())), time.Now().Format("150405.000000"))
-	t.Cleanup(func() { removeSandbox(t, r.cfg, id) })
+	t.Cleanup(func() { removeSandbox(t, r.cfg, r.fleet, id) })
 	return id
 }
 
-func removeSandbox(t *testing.T, c Config, thread sessions.ThreadID) {
-	provider, err := openProvider(c, testLog(t))
+// removeSandbox removes a thread's sandbox as an operator might, from outside
+// of the program.
+func removeSandbox(t *testing.T, c Config, fleet string, thread sessions.ThreadID) {
+	provider, err := openProvider(c, fleet, testLog(t))
 	if err != nil {
 		t.Errorf("removing a sandbox: %v", err)
 		return
@@ -474,7 +481,7 @@ func TestSandboxLost(t *testing.T) {
 		}
 		return false
 	}
-	removeSandbox(t, r.cfg, thread)
+	removeSandbox(t, r.cfg, r.fleet, thread)
 	log := r.ask(t, thread, 2, "```bash\nls -1 . outputs; sleep 0.1\n```")
 	if got := printed(log); got != ".:\noutputs\nseattle-weather.csv\n\noutputs:\na.txt\n" || !lost(log) {
 		t.Errorf("printed %q; %s", got, show(log))
@@ -484,7 +491,7 @@ func TestSandboxLost(t *testing.T) {
 		out, ok := ev.Body.(*sessions.CellOutput)
 		return ok && strings.Contains(out.Text, "begun")
 	})
-	removeSandbox(t, r.cfg, thread)
+	removeSandbox(t, r.cfg, r.fleet, thread)
 	log = r.turns(t, thread, 3)
 	if end := bodies[*sessions.CellFinished](log); end[len(end)-1].Status != "kernel_died" || end[len(end)-1].State != sessions.StateLost || !lost(log) {
 		t.Errorf("got %s", show(log))

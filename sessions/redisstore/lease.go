@@ -138,7 +138,10 @@ func (l *lease) Renew(ctx context.Context) error {
 // Release implements [sessions.Lease].
 func (l *lease) Release(ctx context.Context, read int64) (bool, error) {
 	n, err := l.run(ctx, releaseScript, []string{l.k.meta, l.k.lease}, l.token, read)
-	return n == 1, err
+	if n != 1 || err != nil {
+		return false, err
+	}
+	return true, l.s.touchActive(ctx, l.thread)
 }
 
 // Drop implements [sessions.Lease].

@@ -169,7 +169,13 @@ func titleOf(text string) string {
 	return title
 }
 
-// touch moves the thread to the top of its list and among those to look at.
+// touchActive moves the thread to the top of its list.
+func (s *Store) touchActive(ctx context.Context, t sessions.ThreadID) error {
+	z := redis.Z{Score: float64(time.Now().UnixMilli()), Member: string(t)}
+	return unavailable(s.client.ZAdd(ctx, threadsKey(t.Platform()), z).Err())
+}
+
+// touch does that, and puts it among those to look at.
 func (s *Store) touch(ctx context.Context, t sessions.ThreadID) error {
 	z := redis.Z{Score: float64(time.Now().UnixMilli()), Member: string(t)}
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -348,6 +354,15 @@ func number(field any) int64 {
 	text, _ := field.(string)
 	n, _ := strconv.ParseInt(text, 10, 64)
 	return n
+}
+
+// Active implements [sessions.Index].
+func (s *Store) Active(ctx context.Context, t sessions.ThreadID) (time.Time, error) {
+	ms, err := s.client.ZScore(ctx, threadsKey(t.Platform()), string(t)).Result()
+	if errors.Is(err, redis.Nil) {
+		return time.Time{}, nil
+	}
+	return time.UnixMilli(int64(ms)).UTC(), unavailable(err)
 }
 
 // Secret implements [sessions.Index].

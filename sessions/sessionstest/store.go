@@ -33,6 +33,7 @@ func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 		"no message falls between":              testNothingBetween,
 		"unread threads are found":              testUnread,
 		"threads are listed, the latest first":  testThreads,
+		"activity is told":                      testActive,
 		"drafts reach readers":                  testDrafts,
 		"the secret stays":                      testSecret,
 	} {
@@ -320,6 +321,31 @@ func testThreads(t *testing.T, b *bundle) {
 	}
 	if len(threads) != 2 || threads[0].ID != other.thread || threads[1].Title != "first line" || threads[1].Events != 1 {
 		t.Errorf("got %+v", threads)
+	}
+}
+
+func testActive(t *testing.T, b *bundle) {
+	active := func() time.Time {
+		t.Helper()
+		at, err := b.Active(b.ctx, b.thread)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	if at := active(); !at.IsZero() {
+		t.Errorf("a thread that there isn't was active at %v", at)
+	}
+	ev := b.submit(t, "hi", "")
+	first := active()
+	if d := ev.At.Sub(first).Abs(); d > time.Second {
+		t.Errorf("active %v from its message", d)
+	}
+	if released, err := b.lease(t).Release(b.ctx, ev.Seq); err != nil || !released {
+		t.Fatalf("released %v, %v", released, err)
+	}
+	if active().Before(first) {
+		t.Error("activity went back")
 	}
 }
 
