@@ -162,11 +162,18 @@ func (h *holder) record(ctx context.Context, bodies ...sessions.Body) error {
 
 func (h *holder) recordAs(ctx context.Context, turn int64, bodies ...sessions.Body) error {
 	events, err := h.lease.Append(ctx, turn, bodies...)
-	if err == nil {
-		h.log.wrote(events)
+	if err != nil {
+		return logError{err}
 	}
-	return err
+	h.log.wrote(events)
+	return nil
 }
+
+// logError says that the log took no event: the holder can't go on, and the
+// turn is not at fault. Whoever is next goes on from what the log has.
+type logError struct{ error }
+
+func (e logError) Unwrap() error { return e.error }
 
 // begin opens a turn for the next messages.
 func (h *holder) begin(ctx context.Context) error {
@@ -202,7 +209,7 @@ func (h *holder) run(ctx context.Context) error {
 	cause := context.Cause(turnCtx)
 	cancel(nil) // the watcher ends once its look at the log does
 	switch {
-	case errors.Is(err, errPaused) || ctx.Err() != nil || sessions.CodeOf(err) == sessions.LeaseLost:
+	case errors.Is(err, errPaused) || ctx.Err() != nil || errors.As(err, new(logError)):
 		return errors.Join(err, context.Cause(ctx))
 	case err == nil:
 	case errors.Is(cause, errStopped):

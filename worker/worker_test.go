@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -362,5 +364,54 @@ func TestFiles(t *testing.T) {
 		if !strings.Contains(told, want) {
 			t.Errorf("the model was not told %q: %s", want, told)
 		}
+	}
+}
+
+// Redis is killed while a cell runs, and comes back: the turn goes on where it
+// was, and nothing is lost or said twice.
+func TestRedisDies(t *testing.T) {
+	t.Parallel()
+	const thread = sessions.ThreadID("test:redis")
+	b := newBench(t, agenttest.Words)
+	b.work(t)
+	b.send(t, thread, `python print one\nawait go\nprint two`+"\nsay {result}")
+	b.until(t, thread, func(ev sessions.Event) bool {
+		out, ok := ev.Body.(*sessions.CellOutput)
+		return ok && strings.Contains(out.Text, "one")
+	})
+	client := b.store.MakeRedisClient().(redis.UniversalClient)
+	defer client.Close()
+	info, err := client.Info(b.ctx, "server").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(info, "process_id:")
+	line, _, _ := strings.Cut(rest, "\r")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	session, err := b.engine.Provider().Open(b.ctx, string(thread))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Put(b.ctx, "go", strings.NewReader(""), 0); err != nil {
+		t.Fatal(err)
+	}
+	end, log := b.finished(t, thread, 1)
+	if end.Status != sessions.TurnOK {
+		t.Errorf("got %s: %s", end.Status, kinds(log))
+	}
+	var printed strings.Builder
+	for _, ev := range log {
+		if out, ok := ev.Body.(*sessions.CellOutput); ok {
+			printed.WriteString(out.Text)
+		}
+	}
+	if printed.String() != "one\ntwo\n" {
+		t.Errorf("printed %q", printed.String())
 	}
 }
