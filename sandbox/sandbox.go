@@ -138,8 +138,8 @@ type Output struct {
 
 	MIME string // of Data, where Stream is empty
 	Data []byte
-	// Display groups the representations of one displayed thing (a data
-	// frame as text and as HTML): show one of them.
+	// Display groups the representations of one thing that the cell displayed
+	// (a data frame as text and as HTML): show one of them.
 	Display int64
 
 	// Truncated counts the bytes left out before this output.

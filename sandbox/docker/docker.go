@@ -1,0 +1,160 @@
+// Package docker runs sandboxes as containers of a Docker engine.
+//
+// A thread has one container, found by a name that follows from the thread's
+// id, so any process can find it and no list of them is kept anywhere. Inside
+// runs the agent of sandbox/image, which the package talks to over the
+// container's attached stdio (sandbox/image/agent/PROTOCOL.md); there is no
+// port, no mount of the host's and no network.
+//
+// The parts, from the outside in: a [Provider] finds and makes containers
+// (open.go, container.go, runtime.go) and keeps one conn for each that it has
+// opened. A conn (conn.go, line.go) carries requests and what comes back.
+// A session is a conn as callers see it (run.go, files.go). When nothing more
+// can be read, end.go finds out what became of the container.
+//
+// Code in a sandbox can't reach the agent, but whatever comes from inside is
+// handled as if it could: see outputs.go. A sandbox that breaks the protocol is
+// removed, for nothing else it says can be relied on.
+//
+// What the container itself enforces, and why so, is in container.go; most of
+// the limits on code are the agent's, since under gVisor an engine's limits end
+// the whole sandbox, with the files in it.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"threadbook/sandbox"
+)
+
+// How long each step may take. A step is nearly always a hundred times faster;
+// these are for a machine under load, and bound a stuck engine.
+const (
+	createTimeout  = 90 * time.Second // create, attach, start, and the agent's first answer
+	answerTimeout  = 30 * time.Second // from a request to the agent's answer
+	writeTimeout   = 30 * time.Second // of one line, to an agent that does not read
+	endTimeout     = 5 * time.Second  // from the end of a container's output to its own
+	autopsyTimeout = 20 * time.Second // to find out why it ended, and remove it
+	// backstopGrace is how long after a cell's limit the agent may take: 5 s of
+	// interrupts, and up to 20 s before that to start the kernel. Then the
+	// container is killed.
+	backstopGrace = 40 * time.Second
+)
+
+// Config says how to run sandboxes. The zero value of a field is its default.
+type Config struct {
+	// Image is that of the sandboxes: threadbook/sandbox:latest.
+	Image string
+	// Runtime is an OCI runtime that the engine has registered. By default it
+	// is "auto": the best one there is, see Probe.
+	Runtime string
+	// Limits bound each sandbox.
+	Limits sandbox.Limits
+	// Network is the network to join: "none", or a Docker network that leads
+	// to a proxy.
+	Network string
+	// Host sets the sandboxes of this machine, or this test, apart from others
+	// on the same engine.
+	Host string
+	// Logger is for operators. By default nothing is logged.
+	Logger *slog.Logger
+}
+
+// A Provider is a [sandbox.Provider] on the engine that DOCKER_HOST names.
+type Provider struct {
+	config Config
+	engine *client.Client
+	log    *slog.Logger
+	reads  sync.WaitGroup // the goroutines that read from conns
+
+	mu      sync.Mutex
+	threads map[string]*thread
+	machine *machine // what the engine is, once asked
+	closed  bool
+}
+
+var _ sandbox.Provider = (*Provider)(nil)
+
+// New makes a provider. It does not yet talk to the engine.
+func New(config Config) (*Provider, error) {
+	engine, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("the Docker engine's address: %w", err)
+	}
+	if config.Image == "" {
+		config.Image = "threadbook/sandbox:latest"
+	}
+	if config.Runtime == "" {
+		config.Runtime = auto
+	}
+	if config.Network == "" {
+		config.Network = "none"
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	config.Limits = withDefaults(config.Limits)
+	return &Provider{
+		config:  config,
+		engine:  engine,
+		log:     config.Logger,
+		threads: map[string]*thread{},
+	}, nil
+}
+
+func withDefaults(l sandbox.Limits) sandbox.Limits {
+	d := sandbox.DefaultLimits()
+	if l.Memory == 0 {
+		l.Memory = d.Memory
+	}
+	if l.CPUs == 0 {
+		l.CPUs = d.CPUs
+	}
+	if l.PIDs == 0 {
+		l.PIDs = d.PIDs
+	}
+	if l.Disk == 0 {
+		l.Disk = d.Disk
+	}
+	return l
+}
+
+var errClosed = errors.New("the sandbox provider is closed")
+
+// Close lets go of every sandbox. They run on.
+func (p *Provider) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	for _, t := range p.threads {
+		if t.conn != nil {
+			t.conn.stop(errLetGo)
+		}
+	}
+	p.mu.Unlock()
+	p.reads.Wait()
+	return p.engine.Close()
+}
+
+// Remove deletes the thread's sandbox and what is in it.
+func (p *Provider) Remove(ctx context.Context, id string) error {
+	t, err := p.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer p.unlock(id, t)
+	if err := p.removeContainer(ctx, p.containerName(id)); err != nil {
+		return fmt.Errorf("removing the sandbox: %w", err)
+	}
+	if t.conn != nil {
+		<-t.conn.ended // its reader sees the container go
+		p.forget(t)
+	}
+	return nil
+}

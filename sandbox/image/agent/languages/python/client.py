@@ -1,0 +1,87 @@
+"""Python: ipykernel, started with the agent, so that it is up before the first cell."""
+
+import os
+import re
+import signal
+import sys
+
+from languages import Outcome, jupyter
+
+LAUNCHER = "/opt/threadbook/agent/languages/python/kernel.py"
+
+
+# A new limit is worth the 5 ms of telling the kernel where it differs by this.
+WORTH_IT = 32 << 20
+
+# Run in the kernel, in a namespace of their own.
+PRELOAD = "/opt/threadbook/agent/languages/python/preload.py"
+RESEED = "/opt/threadbook/agent/languages/python/reseed.py"
+
+ROOM = f"{jupyter.CONNECTIONS}/room"
+
+# glibc keeps an arena of 64 MB of address space for nearly every thread.
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+
+
+class Python(jupyter.Kernel):
+    def __init__(self, children, user_limits):
+        super().__init__(children, user_limits)
+        self._address_space = 0
+        self._reseed = False
+
+    environment = _ENVIRONMENT
+
+    def command(self, connection_file):
+        self._address_space = 0
+        self._reseed = False
+        return [sys.executable, LAUNCHER, "-f", connection_file]
+
+    async def warm(self):
+        """Loads the libraries that most cells use."""
+        await self._run(_FILE.format(PRELOAD), None, silent=True)
+        await self.prepare()
+
+    def reseed(self):
+        """Makes the next cell draw other random numbers than a copy of this kernel."""
+        self._reseed = True
+
+    def tighten(self):
+        # A signal that is ignored by default: code may have taken its handler.
+        with open(ROOM, "w") as file:
+            file.write(str(self._limits.room()))
+        self._address_space = 0
+        os.kill(self._child.pid, signal.SIGWINCH)
+
+    def tidy(self, outcome):
+        value = _CELL_FILE.sub("(line", outcome.value)
+        traceback = re.sub(r"\n\n+", "\n", outcome.traceback)
+        return outcome._replace(
+            value=value, traceback=_OUR_FRAMES.sub("", traceback).strip("\n")
+        )
+
+    async def prepare(self):
+        # The kernel starts before the limits are known, and may be restored
+        # from an image made under others; nobody but itself may change them.
+        code = []
+        if self._limits.memory:
+            wanted = self._limits.address_space(self._child.pid)
+            if abs(wanted - self._address_space) >= WORTH_IT:
+                self._address_space = wanted
+                code.append(_LIMIT.format(wanted))
+        if self._reseed:
+            self._reseed = False
+            code.append(_FILE.format(RESEED))
+        if not code:
+            return Outcome()
+        return await self._run("\n".join(code), None, silent=True)
+
+
+# A cell is no file, whatever it is called in a SyntaxError.
+_CELL_FILE = re.compile(r"\(\d+\.py, line")
+
+# What runs the cell, and what stands in for input(), is no part of it.
+_OUR_FRAMES = re.compile(r"^  File (?:\S*/(?:IPython|ipykernel)/|/opt/threadbook/).*\n(?:    .*\n)*", re.M)
+
+_LIMIT = "(lambda r: r.setrlimit(r.RLIMIT_AS, ({}, r.RLIM_INFINITY)))(__import__('resource'))"
+
+_FILE = "exec(compile(open({0!r}).read(), {0!r}, 'exec'), {{}})"

@@ -1,0 +1,182 @@
+"""Starts ipykernel, set up for a log instead of a notebook page.
+
+Runs as the user. Nothing here is a limit or a safeguard: the code of the cells
+can undo all of it, and harms nothing but its own output. It gives tracebacks
+without colours, figures as PNG with their data, tables as rows too, output of
+streams in the order written, and words that fit where the stock ones speak of notebooks.
+"""
+
+import lean  # isort: skip  (before whatever imports IPython)
+
+import contextlib
+import ctypes
+import gc
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import traceback
+
+import charts
+import figures
+import output
+import plots
+import tables
+import zmq
+from IPython.core.error import StdinNotImplementedError
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
+
+FIGURE_DPI = 144  # sharp on a phone, some 80 KB a chart
+MAX_REPRESENTATION = 20 << 20  # as in displays.py, which has the last word
+
+ROOM = "/run/threadbook/room"  # bytes of memory left, when the agent signals
+
+# As in client.py: what shows a thing is no part of the code's error.
+_OUR_FRAMES = re.compile(r"^  File (?:\S*/IPython/|/opt/threadbook/).*\n(?:    .*\n)*", re.M)
+
+_PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "application/pdf")
+
+# Ours, under names that a file of the workspace may have.
+_MODULES = (charts, figures, output, plots, tables)
+
+NO_INPUT = "nobody can type into a running cell: put the value into the code instead of input()"
+
+
+class Kernel(IPythonKernel):
+    implementation = "threadbook"
+
+    def raw_input(self, prompt=""):
+        raise StdinNotImplementedError(NO_INPUT)
+
+    def getpass(self, prompt="", stream=None):
+        raise StdinNotImplementedError(NO_INPUT)
+
+
+class App(IPKernelApp):
+    kernel_class = Kernel
+
+    def init_iopub(self, context):
+        # The stock socket drops output once 1,000 messages wait; this one makes
+        # the program wait.
+        context.setsockopt(zmq.SNDHWM, 100)
+        context.setsockopt(zmq.XPUB_NODROP, 1)
+        super().init_iopub(context)
+
+
+def _config():
+    config = Config()
+    config.IPKernelApp.outstream_class = "output.Stream"
+    config.Session.packer = "output.pack"
+    config.HistoryManager.enabled = False  # a database and a thread for nobody
+    config.InteractiveShell.colors = "NoColor"
+    config.InteractiveShell.xmode = "Plain"
+    config.InlineBackend.figure_formats = {"png"}
+    config.InlineBackend.rc = {"figure.dpi": FIGURE_DPI}
+    config.BaseIPythonApplication.auto_create = False
+    return config
+
+
+def _enrich_displays(shell):
+    """Adds what a log's readers need, and leaves out what is too large to send."""
+
+    def bounded(data):
+        for mime, value in list(data.items()):
+            if isinstance(value, (str, bytes)) and len(value) > MAX_REPRESENTATION:
+                print(f"[{mime} of {len(value)} bytes is too large to show]", file=sys.stderr)
+                del data[mime]
+        return data
+
+    format, publish = shell.display_formatter.format, shell.display_pub.publish
+
+    def bounded_format(thing, *args, **kwargs):
+        with _repr_may_fail(shell):
+            data, metadata = format(thing, *args, **kwargs)
+        return bounded(_enriched(thing, data)), metadata
+
+    def bounded_publish(data, *args, **kwargs):
+        data = dict(data)
+        if plots.MIME in data:
+            data = plots.shown(data[plots.MIME])
+        publish(bounded(data), *args, **kwargs)
+
+    shell.display_formatter.format = bounded_format
+    shell.display_pub.publish = bounded_publish
+
+
+def _enriched(thing, data):
+    """The representations of a thing, and with them the data that is in it."""
+    if "text/html" in data and "text/plain" in data and "pandas" in sys.modules:
+        table = tables.data(thing)
+        if table:
+            data[tables.MIME] = table
+    elif "matplotlib.figure" in sys.modules and any(mime in data for mime in _PICTURES):
+        if isinstance(thing, sys.modules["matplotlib.figure"].Figure):
+            chart = figures.data(thing)
+            if chart:
+                data[charts.MIME] = chart
+                data["text/plain"] = chart["alt"]
+    return data
+
+
+@contextlib.contextmanager
+def _repr_may_fail(shell):
+    """Has an error in a thing's own __repr__ told, and not end the cell.
+
+    IPython goes on after it, but says so in a way that is read as the cell's end.
+    """
+
+    def tell(kind, error, trace):
+        if issubclass(kind, MemoryError):
+            return stock(kind, error, trace)  # it decides the cell's status
+        sys.stderr.write(_OUR_FRAMES.sub("", "\n".join(trace)).strip("\n") + "\n")
+
+    stock, shell._showtraceback = shell._showtraceback, tell
+    try:
+        yield
+    finally:
+        shell._showtraceback = stock
+
+
+def _after_cell(result):
+    sys.stdout.settle()
+    sys.stderr.settle()
+    if isinstance(result.error_in_exec, MemoryError):
+        # The traceback keeps alive what there was no room for.
+        traceback.clear_frames(result.error_in_exec.__traceback__)
+        sys.last_value = sys.last_exc = sys.last_traceback = None
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _tighten(*_):
+    """Maps no more from now on than there is memory, see limits.py."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(ROOM) as room, open("/proc/self/statm") as statm:
+            most = int(room.read()) + int(statm.read().split()[0]) * resource.getpagesize()
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if soft == resource.RLIM_INFINITY or soft > most:
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def main():
+    cache = os.environ.get("MPLCONFIGDIR")
+    if cache and not os.path.exists(cache) and os.path.isdir("/opt/mpl"):
+        shutil.copytree("/opt/mpl", cache)
+    app = App.instance(config=_config())
+    app.initialize(sys.argv[1:])
+    lean.restore()
+    # Names of ours must not be what a cell's import finds.
+    sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
+    for module in _MODULES:
+        del sys.modules[module.__name__]
+    _enrich_displays(app.shell)
+    app.shell.events.register("post_run_cell", _after_cell)
+    signal.signal(signal.SIGWINCH, _tighten)
+    app.start()
+
+
+main()

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A fault is how code failed, in the agent's terms.
+type fault struct {
+	Name      string `json:"name"`
+	Value     string `json:"value"`
+	Traceback string `json:"traceback"`
+}
+
+const missingExtension = "Missing Extension"
+
+// duckError is an error of DuckDB's with errors_as_json.
+type duckError struct {
+	Kind     string `json:"exception_type"`
+	Message  string `json:"exception_message"`
+	Subtype  string `json:"error_subtype"`
+	Position string `json:"position"` // in bytes of the whole cell
+}
+
+func parseError(message string) duckError {
+	var e duckError
+	start := strings.IndexByte(message, '{')
+	if start < 0 || json.Unmarshal([]byte(message[start:]), &e) != nil {
+		kind, rest, found := strings.Cut(message, " Error: ")
+		if !found {
+			return duckError{Kind: "SQL", Message: message}
+		}
+		return duckError{Kind: kind, Message: rest}
+	}
+	return e
+}
+
+// plainError is an error of DuckDB's as a sentence.
+func plainError(message string) string {
+	return parseError(message).Message
+}
+
+// fault makes of an error what the author of the code wants to know.
+func (c *cell) fault(message string) *fault {
+	e := parseError(message)
+	if e.Kind == "INTERRUPT" {
+		return &fault{Name: "Interrupted", Value: "the statement was interrupted", Traceback: "Interrupted"}
+	}
+	e.Message = strings.TrimPrefix(e.Message, "Error in replacement scan: ")
+	if e.Kind == missingExtension {
+		// What follows is how to download it.
+		e.Message, _, _ = strings.Cut(e.Message, "\n")
+	}
+	f := &fault{
+		// "Out of Memory" becomes OutOfMemoryError: the agent knows it by that.
+		Name:  strings.ReplaceAll(titled(e.Kind), " ", "") + "Error",
+		Value: strings.TrimSpace(e.Message) + c.advice(e),
+	}
+	f.Traceback = fmt.Sprintf("%s: %s\n%s", f.Name, f.Value, c.where(e.Position))
+	return f
+}
+
+// advice is what DuckDB doesn't know to say.
+func (c *cell) advice(e duckError) string {
+	switch {
+	case e.Subtype == "MISSING_ENTRY" && strings.HasPrefix(e.Message, "Table with name"):
+		if files := dataFiles(); len(files) > 0 {
+			return "\nA file of the workspace is a table by its name without the ending, or in quotes: " + fileNames(files)
+		}
+	case strings.Contains(e.Message, "extensions.duckdb.org") || e.Kind == missingExtension:
+		return "\nThe sandbox has no network: extensions and addresses can't be reached."
+	}
+	return ""
+}
+
+// where shows the line of the cell that an error is in, with a mark below it.
+func (c *cell) where(position string) string {
+	at, err := strconv.Atoi(position)
+	if err != nil || at < 0 || at > len(c.code) {
+		return ""
+	}
+	before := c.code[:at]
+	start := strings.LastIndexByte(before, '\n') + 1
+	line, _, _ := strings.Cut(c.code[start:], "\n")
+	head := fmt.Sprintf("line %d: ", strings.Count(before, "\n")+1)
+	// Tabs stay tabs, so that the mark is in its place however wide they are.
+	margin := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, before[start:])
+	column := utf8.RuneCountInString(before[start:]) + 1
+	return fmt.Sprintf("%s%s\n%s%s^ column %d\n", head, line, strings.Repeat(" ", len(head)), margin, column)
+}
+
+// titled writes each word with a capital: "Invalid Input", "Out Of Memory", "IO".
+func titled(kind string) string {
+	words := strings.Fields(kind)
+	for i, word := range words {
+		words[i] = strings.ToUpper(word[:1]) + word[1:]
+	}
+	return strings.Join(words, " ")
+}

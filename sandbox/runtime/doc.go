@@ -1,0 +1,113 @@
+// Package runtime is threadbook-runtime: an OCI runtime that stands in front
+// of gVisor's runsc. An engine calls it as it would call runsc, and it becomes
+// runsc by exec, with the words it was given. It changes five things, each for
+// containers whose environment asks for it and for no others:
+//
+//   - A checkpoint is kept in a directory of its own instead of where the
+//     engine asks for it. The engine copies what it gets several times over, as
+//     tar; it gets a file of a hundred bytes that names the checkpoint.
+//   - The restore of such a checkpoint follows that name.
+//   - The start of a container can be the restore of a kept checkpoint, so that
+//     a new container begins where another one was: the template that every
+//     thread's sandbox starts from, and a thread that wakes up.
+//   - A container has a disk limit of its own.
+//   - A container can run an errand: list the kept checkpoints, delete some.
+//
+// # The container's environment
+//
+// Docker Engine has no better channel: annotations came with API 1.43. The
+// variables are set when the container is created:
+//
+//	THREADBOOK_SAVE_AS   name under which checkpoints of this container are kept
+//	THREADBOOK_RESTORE   name of the checkpoint that its start restores
+//	THREADBOOK_BASE      any text, such as the container image's id; a checkpoint
+//	                     is restored only where the text is the same
+//	THREADBOOK_DISK      bytes that may be written to its root file system
+//	THREADBOOK_ERRAND    "list", or "delete NAME...": see below
+//
+// A name is lower-case letters, digits and dashes. A container without
+// THREADBOOK_SAVE_AS is checkpointed as runsc alone would.
+//
+// Code in the sandbox can't influence any of this. The variables are read from
+// the bundle's config.json, which the engine writes into a directory of root's
+// on the host before the container's first process runs, and which is not
+// mounted into it; the environment that code sees is a copy. No command reads
+// anything that comes out of the sandbox, except the checkpoint's bytes, and
+// those only runsc reads, inside the new sandbox. Whoever can create containers
+// on the engine can restore any kept checkpoint; such a person is root on the
+// machine anyway.
+//
+// # How a driver uses it
+//
+// Template. Create a container with THREADBOOK_SAVE_AS=template-x, wait until it
+// is ready, create a checkpoint with exit (POST /containers/{id}/checkpoints,
+// any id of two letters or more), remove the container. A checkpoint under that
+// name is replaced, in one step, once the new one is whole.
+//
+// A sandbox from it. Create a container that is the same but for its
+// environment, with THREADBOOK_RESTORE=template-x and a THREADBOOK_SAVE_AS that
+// nothing else has; attach; start it, without a checkpoint id. Many can start
+// from one checkpoint at once. Their programs go on with the template's variables,
+// environment and random state, at another time of day.
+//
+// Hibernation. Create a checkpoint with exit. Where that succeeds, wait until the
+// container has ended, with code 137, since it is killed once its checkpoint is
+// safely on disk, and remove it. Where it fails, because the disk is full, say,
+// the container goes on as if nothing had been: until the end it is only paused.
+//
+// Waking up. Create a container with THREADBOOK_RESTORE and THREADBOOK_SAVE_AS
+// both set to the old name; attach; start. A container that bears the name it
+// restores takes the checkpoint's place: once it runs, the checkpoint is gone, so
+// that a sandbox is either asleep or awake and an old state can't come back. If
+// the start fails the checkpoint is still there. To fork a thread, give the new
+// container another THREADBOOK_SAVE_AS.
+//
+// Errands. Create a container from the sandbox image with the command "true",
+// THREADBOOK_ERRAND=list, no network; attach; start. Its output is one line of
+// JSON, a [Listing]. THREADBOOK_ERRAND="delete NAME NAME" deletes first; a name
+// that isn't there is no error. On the machine itself
+// "threadbook-runtime checkpoints [delete NAME...]" does the same. A reaper
+// deletes the names with its own prefix that belong to no container (by
+// THREADBOOK_SAVE_AS) and no sleeping thread.
+//
+// # What can go wrong
+//
+// A failure is told in the engine's answer, as "threadbook-runtime: CODE: what it
+// is"; the codes are constants of this package. What can be checked of a restore
+// is checked when the engine calls create, where a failure leaves nothing behind.
+// Docker Engine 20.10 leaks the sandbox of a start that fails, so where runsc's
+// restore itself fails, this package ends it. In both cases the container is left
+// as created: remove it.
+//
+// A checkpoint fits a container if runsc is of the same version, THREADBOOK_BASE
+// and THREADBOOK_DISK are the same (the disk's size is part of the saved state),
+// and the container has the same arguments, user, capabilities, limits, mounts
+// (their sources may differ), seccomp profile and so on: what runsc itself
+// compares. Memory, processors, host name, environment and the network may
+// differ.
+//
+// # Registering it
+//
+//	"runtimes": {
+//	  "threadbook": {
+//	    "path": "/usr/local/bin/threadbook-runtime",
+//	    "runtimeArgs": ["--runsc=/usr/local/bin/runsc", "--overlay2=root:self,size=2g"]
+//	  }
+//	}
+//
+// Its own flags, all with "=": --runsc, --checkpoints (the directory),
+// --checkpoints-quota and --checkpoints-reserve (bytes that all checkpoints may
+// take together, and that must stay free on their disk; with k, m or g). Other
+// flags are runsc's. Checkpoints need "experimental": true in daemon.json.
+//
+// # The directory
+//
+//	NAME.json    what the checkpoint is; with this file it exists, without it not
+//	NAME.ID/     what runsc wrote
+//
+// ID is random. The data is written and flushed first, then NAME.json is renamed
+// into place, so a crash or a full disk leaves no half of a checkpoint, only data
+// that nothing names; the next checkpoint or errand removes it. Whoever writes or
+// reads data holds a lock on its directory meanwhile. The data is the memory of
+// people's programs: the directory is root's alone, and is not used if it isn't.
+package runtime

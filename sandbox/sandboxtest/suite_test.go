@@ -1,0 +1,17 @@
+package sandboxtest_test
+
+import (
+	"testing"
+
+	"threadbook/sandbox"
+	"threadbook/sandbox/sandboxtest"
+)
+
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	e := sandboxtest.NewEngine(t)
+	sandboxtest.Suite{
+		New:  func(*testing.T) sandbox.Provider { return e.Provider() },
+		Code: sandboxtest.Script(),
+	}.Run(t)
+}
