@@ -12,10 +12,20 @@ import (
 )
 
 // helpText is the answer to "!help" and to a command that there isn't.
-const helpText = "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence " +
-	"(python, bash).\n\n" +
-	"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!reset` starts afresh, files stay · " +
-	"`!usage` says what the thread has used · `!help` is this"
+func helpText() string {
+	return "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence. " +
+		"Languages: " + languageNames() + ".\n\n" +
+		"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!reset` starts afresh, files stay · " +
+		"`!usage` says what the thread has used · `!help` is this"
+}
+
+func languageNames() string {
+	var names []string
+	for _, l := range sandbox.Languages() {
+		names = append(names, string(l))
+	}
+	return strings.Join(names, ", ")
+}
 
 // command does what a message that begins with "!" asks.
 func (h *holder) command(ctx, turnCtx context.Context, req request) error {
@@ -53,11 +63,11 @@ func (h *holder) command(ctx, turnCtx context.Context, req request) error {
 	case "usage":
 		return say("usage", h.usage())
 	case "run":
-		return say("help", "`!run` needs code behind it: `!run python` and a ``` fence, in python or bash.")
+		return say("help", "`!run` needs code behind it: `!run python` and a ``` fence. Languages: "+languageNames()+".")
 	case "help":
-		return say("help", helpText)
+		return say("help", helpText())
 	default:
-		return say("help", fmt.Sprintf("There is no command `!%s`. ", req.command)+helpText)
+		return say("help", fmt.Sprintf("There is no command `!%s`. ", req.command)+helpText())
 	}
 }
 

@@ -70,6 +70,24 @@ var hostiles = []hostile{
 	{name: "HasNoRights", language: sandbox.Bash, code: "grep CapEff /proc/self/status; id -u", says: "0000000000000000\n1000"},
 	{name: "HasNoNetwork", code: "import socket\nsocket.create_connection(('1.1.1.1', 53), timeout=5)", want: sandbox.Failed, says: "unreachable"},
 	{name: "SeesNoHost", language: sandbox.Bash, code: "hostname", says: "sandbox\n"},
+	{name: "SeesNoEngine", language: sandbox.Bash, code: "ls /var/run/docker.sock /run/docker.sock", want: sandbox.Failed, says: "No such file"},
+	{name: "ReadsTheKernelsMemory", code: "open('/proc/kcore', 'rb').read(1)", want: sandbox.Failed, says: "Error"},
+	{name: "ReadsTheMachinesMemory", code: "open('/dev/mem', 'rb')", want: sandbox.Failed, says: "Error"},
+	{name: "TriggersTheKernel", language: sandbox.Bash, code: "echo c > /proc/sysrq-trigger", want: sandbox.Failed},
+	{name: "SetsACorePattern", language: sandbox.Bash, code: "echo '|/bin/sh' > /proc/sys/kernel/core_pattern", want: sandbox.Failed},
+	{name: "RaisesItsCgroup", language: sandbox.Bash, code: "for f in /sys/fs/cgroup/pids/*/pids.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/*/pids.max; do echo max > $f; done 2>/dev/null", want: sandbox.Failed},
+	{name: "LeavesItsCgroup", language: sandbox.Bash, code: "for f in /sys/fs/cgroup/pids/cgroup.procs /sys/fs/cgroup/cgroup.procs; do echo $$ > $f; done 2>/dev/null", want: sandbox.Failed},
+	{name: "ReleaseAgent", language: sandbox.Bash, code: "mkdir -p /tmp/c && mount -t cgroup -o memory cgroup /tmp/c", want: sandbox.Failed},
+	{name: "TracesTheAgent", code: "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nprint(libc.ptrace(16, 1, 0, 0), ctypes.get_errno())", says: "-1 1\n"},
+	{name: "ReadsTheAgentsMemory", code: "open('/proc/1/mem', 'rb')", want: sandbox.Failed, says: "PermissionError"},
+	{name: "NewNamespaces", language: sandbox.Bash, code: "unshare --mount --pid --fork true", want: sandbox.Failed},
+	{name: "BecomesRoot", code: "import os\nos.setuid(0)", want: sandbox.Failed, says: "PermissionError"},
+	{name: "SetUIDPrograms", language: sandbox.Bash, code: "find / -xdev -perm -4000 -type f -exec sh -c 'cp \"$1\" /tmp/p && /tmp/p' _ {} \\; >/dev/null 2>&1; su -c true root </dev/null", want: sandbox.Failed},
+	{name: "DumpsCore", language: sandbox.Bash, code: "ulimit -c; sh -c 'kill -SEGV $$'; ls core* 2>/dev/null", want: sandbox.Failed, says: "0\n", never: "core"},
+
+	// Disk.
+	{name: "ASparseFile", language: sandbox.Bash, code: "truncate -s 100G sparse", want: sandbox.Failed, says: "SIGXFSZ"},
+	{name: "ManyFiles", code: "import os, shutil\nos.mkdir('many')\nfor i in range(20000): open(f'many/{i}', 'w').close()\nprint(len(os.listdir('many')))\nshutil.rmtree('many')", says: "20000\n"},
 
 	// Input and output.
 	{name: "AsksForInput", code: "input('name? ')", want: sandbox.Failed, says: "nobody can type"},
