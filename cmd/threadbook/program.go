@@ -36,9 +36,7 @@ const (
 	// grace is what running turns get at shutdown to reach their next step.
 	grace = 10 * time.Second
 	// httpGrace is what open requests get.
-	httpGrace = 5 * time.Second
-	// readyTimeout bounds one look at a part's health.
-	readyTimeout      = 3 * time.Second
+	httpGrace         = 5 * time.Second
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 )
@@ -228,7 +226,7 @@ func (p *Program) serveHTTP(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", p.ready)
+	mux.HandleFunc("GET /readyz", (&health{store: p.store, sandbox: p.sandbox, log: p.log}).ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{}))
 	if p.web != nil {
 		mux.Handle("/", p.web)
@@ -252,26 +250,6 @@ func (p *Program) serveHTTP(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("closing HTTP connections: %w", err), server.Close())
 	}
 	return nil
-}
-
-// ready answers whether the parts of this process work.
-func (p *Program) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	faults := map[string]string{}
-	if _, err := p.store.Ping(ctx); err != nil {
-		faults["redis"] = sessions.TextOf(err)
-	}
-	if p.sandbox != nil {
-		if _, err := p.sandbox.Probe(ctx); err != nil {
-			faults["sandbox"] = err.Error()
-		}
-	}
-	if len(faults) > 0 {
-		writeJSON(w, http.StatusServiceUnavailable, faults)
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
 // ask runs the program for one terminal thread, and leaves no sandbox behind.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -312,6 +313,40 @@ func TestDirect(t *testing.T) {
 	log := r.ask(t, thread, 5, "what is the weather?")
 	if n := bodies[*sessions.Notice](log); len(n) != 1 || n[0].Code != "no_model" || !strings.Contains(n[0].Text, "OPENAI_API_KEY") {
 		t.Errorf("got %s", show(log))
+	}
+}
+
+// The process says that it lives, and that it is ready once a cell has run.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	r := start(t, testConfig(t))
+	get := func(path string) (int, string) {
+		t.Helper()
+		resp, err := http.Get("http://" + r.Addr() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body)
+	}
+	if code, body := get("/healthz"); code != http.StatusOK {
+		t.Errorf("healthz: %d %s", code, body)
+	}
+	for end := time.Now().Add(patience); ; {
+		code, body := get("/readyz") // each waits a little for the trial's end
+		if code == http.StatusOK {
+			break
+		}
+		if time.Now().After(end) || !strings.Contains(body, "being tried") {
+			t.Fatalf("readyz: %d %s", code, body)
+		}
+	}
+	if code, body := get("/metrics"); code != http.StatusOK || !strings.Contains(body, "threadbook_recovered_turns_total 0") {
+		t.Errorf("metrics: %d %s", code, body)
 	}
 }
 

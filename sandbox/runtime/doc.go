@@ -31,11 +31,11 @@
 // Code in the sandbox can't influence any of this. The variables are read from
 // the bundle's config.json, which the engine writes into a directory of root's
 // on the host before the container's first process runs, and which is not
-// mounted into it; the environment that code sees is a copy. No command reads
-// anything that comes out of the sandbox, except the checkpoint's bytes, and
-// those only runsc reads, inside the new sandbox. Whoever can create containers
-// on the engine can restore any kept checkpoint; such a person is root on the
-// machine anyway.
+// mounted into it; the environment that code sees is a copy. All that comes out
+// of a sandbox are a checkpoint's bytes, which gVisor's kernel wrote, not the code
+// on it, and only runsc reads them: the version at their head on the host, the
+// rest inside the next sandbox. Whoever can create containers on the engine can
+// restore any kept checkpoint; such a person is root on the machine anyway.
 //
 // # How a driver uses it
 //
@@ -54,6 +54,8 @@
 // container has ended, with code 137, since it is killed once its checkpoint is
 // safely on disk, and remove it. Where it fails, because the disk is full, say,
 // the container goes on as if nothing had been: until the end it is only paused.
+// (If it has ended all the same, the engine failed after this package was done,
+// and it can be woken.)
 //
 // Waking up. Create a container with THREADBOOK_RESTORE and THREADBOOK_SAVE_AS
 // both set to the old name; attach; start. A container that bears the name it

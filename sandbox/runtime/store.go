@@ -21,8 +21,8 @@ type store struct {
 
 // openStore opens the directory, and makes it if need be. One that others than
 // its owner can look into is refused: somebody else may have put things there.
-func openStore(dir string, make bool) (*store, error) {
-	if make {
+func openStore(dir string, create bool) (*store, error) {
+	if create {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, faultf(BadSetting, "no directory for checkpoints: %v", err)
 		}

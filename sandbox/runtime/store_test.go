@@ -70,8 +70,8 @@ func TestDirectoryIsRootsAlone(t *testing.T) {
 			if err := prepare(dir); err != nil {
 				t.Fatal(err)
 			}
-			for _, make := range []bool{true, false} {
-				if s, err := openStore(dir, make); codeOf(err) != BadSetting {
+			for _, create := range []bool{true, false} {
+				if s, err := openStore(dir, create); codeOf(err) != BadSetting {
 					t.Errorf("%+v, %v", s, err)
 				}
 			}
