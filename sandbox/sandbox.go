@@ -139,7 +139,9 @@ type Output struct {
 	MIME string // of Data, where Stream is empty
 	Data []byte
 	// Display groups the representations of one thing that the cell displayed
-	// (a data frame as text and as HTML): show one of them.
+	// (a data frame as text and as HTML): show one of them. Beside an image
+	// text/plain is its alternative text; TableMIME and ChartMIME are the data
+	// of what another representation shows.
 	Display int64
 
 	// Truncated counts the bytes left out before this output.

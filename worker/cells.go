@@ -14,6 +14,9 @@ import (
 	"threadbook/worker/tools"
 )
 
+// maxAlt is how much of a figure's alternative text the model is told.
+const maxAlt = 2 << 10
+
 // maxTraceback is how much of a traceback the model is told; its end says most.
 const maxTraceback = 3 << 10
 
@@ -167,7 +170,7 @@ func (h *holder) recordOutput(ctx context.Context, cell int64, out sandbox.Outpu
 
 // isText says whether bytes of the type are better kept in the log as text.
 func isText(mime string) bool {
-	return strings.HasPrefix(mime, "text/") || mime == "application/json" || mime == "image/svg+xml"
+	return strings.HasPrefix(mime, "text/") || mime == "application/json" || strings.HasSuffix(mime, "+json") || mime == "image/svg+xml"
 }
 
 // tellCell is what the model is told of a cell.
@@ -230,18 +233,26 @@ func alternatives(outputs []*sessions.CellOutput, display int64) []*sessions.Cel
 	return same
 }
 
-// tellDisplay tells of one displayed thing: that a figure is in the thread, or
-// the plainest text there is.
+// tellDisplay tells of one displayed thing: that a figure is in the thread and
+// what it shows, or the plainest text there is.
 func tellDisplay(b *strings.Builder, same []*sessions.CellOutput) {
 	best := same[0]
+	var figure *sessions.CellOutput
 	for _, out := range same {
-		if strings.HasPrefix(out.MIME, "image/") || out.MIME == "application/pdf" {
-			fmt.Fprintf(b, "\n[figure (%s), shown in the thread]\n", out.MIME)
-			return
-		}
-		if out.MIME == "text/plain" {
+		switch {
+		case strings.HasPrefix(out.MIME, "image/") || out.MIME == "application/pdf":
+			figure = out
+		case out.MIME == "text/plain":
 			best = out
 		}
+	}
+	if figure != nil {
+		fmt.Fprintf(b, "\n[figure (%s), shown in the thread", figure.MIME)
+		if best.MIME == "text/plain" && best.Text != "" {
+			b.WriteString(": " + agent.Shorten(best.Text, maxAlt))
+		}
+		b.WriteString("]\n")
+		return
 	}
 	if best.Text == "" {
 		fmt.Fprintf(b, "\n[%s, %d bytes, shown in the thread]\n", best.MIME, best.Size)

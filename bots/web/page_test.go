@@ -117,10 +117,16 @@ func TestPage(t *testing.T) {
 		&sessions.CellOutput{Cell: 1, MIME: "text/plain", Text: "day rain", Display: 1},
 		&sessions.CellOutput{Cell: 1, MIME: "text/html", Text: string(readTestdata(t, "frame.html")), Display: 1},
 		&sessions.CellOutput{Cell: 1, MIME: "image/png", Blob: blob, Size: int64(len(chart)), Display: 2},
-		&sessions.CellOutput{Cell: 1, MIME: "text/plain", Text: "<Figure>", Display: 2})
-	do(t, ctx, until("document.querySelectorAll('.rich tbody tr').length === 30"), until("document.querySelector('.figure img')?.naturalWidth === 880"),
+		&sessions.CellOutput{Cell: 1, MIME: "text/plain", Text: "<Figure>", Display: 2},
+		&sessions.CellOutput{Cell: 1, MIME: "text/plain", Text: "Bar chart: rain by day.", Display: 3},
+		&sessions.CellOutput{Cell: 1, MIME: "image/png", Blob: blob, Size: int64(len(chart)), Display: 3},
+		&sessions.CellOutput{Cell: 1, MIME: "application/vnd.threadbook.chart+json", Text: `{"alt": "for bots"}`, Display: 3})
+	do(t, ctx, until("document.querySelectorAll('.rich tbody tr').length === 30"), until("document.querySelectorAll('.figure img')[1]?.naturalWidth === 880"),
 		until("document.querySelector('#scroll').scrollHeight - document.querySelector('#scroll').scrollTop - document.querySelector('#scroll').clientHeight < 5"))
-	if got := text(t, ctx, logText); strings.Contains(got, "day rain") || strings.Contains(got, "<Figure>") {
+	if got := text(t, ctx, "[...document.querySelectorAll('.figure img')].map((i) => i.alt).join('; ')"); got != "Figure 1 of cell 1; Bar chart: rain by day." {
+		t.Errorf("the figures' alternative texts are %q", got)
+	}
+	if got := text(t, ctx, logText); strings.Contains(got, "day rain") || strings.Contains(got, "<Figure>") || strings.Contains(got, "for bots") || strings.Contains(got, "Bar chart") {
 		t.Error("a poorer representation is shown beside the richer one")
 	}
 	do(t, ctx, chromedp.Click(css(".figure")), until("document.querySelector('#viewer').open"), chromedp.KeyEvent("\u001b"), until("!document.querySelector('#viewer').open"))

@@ -157,6 +157,9 @@ func outputName(o *sessions.CellOutput) string {
 	case "", "text/plain", "text/latex":
 		return name + ".txt"
 	}
+	if strings.HasSuffix(o.MIME, "+json") {
+		return name + ".json"
+	}
 	return name + ".bin"
 }
 

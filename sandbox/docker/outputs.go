@@ -17,6 +17,7 @@ import (
 const (
 	maxText      = 64 << 10
 	maxData      = 24 << 20
+	maxNumbers   = 2 << 20  // of a table or the data of a figure
 	maxWords     = 32 << 10 // of an error: name, message and traceback
 	maxCellBytes = 64 << 20
 	maxCellLines = 400_000
@@ -130,17 +131,42 @@ func checked(mime string, data []byte) ([]byte, bool) {
 	case "text/plain":
 		return []byte(plain(string(bytes.ToValidUTF8(data, replacement)))), true
 	case "text/html", "text/markdown", "text/latex", "image/svg+xml":
-		return bytes.ToValidUTF8(data, replacement), true
+		return []byte(visible.Replace(string(bytes.ToValidUTF8(data, replacement)))), true
+	case sandbox.TableMIME:
+		return rewritten[sandbox.Table](data)
+	case sandbox.ChartMIME:
+		return rewritten[sandbox.Figure](data)
 	case "application/json":
 		return data, json.Valid(data) && utf8.Valid(data)
 	case "image/png":
 		return data, bytes.HasPrefix(data, []byte("\x89PNG\r\n\x1a\n"))
 	case "image/jpeg":
 		return data, bytes.HasPrefix(data, []byte("\xff\xd8\xff"))
+	case "image/gif":
+		return data, bytes.HasPrefix(data, []byte("GIF87a")) || bytes.HasPrefix(data, []byte("GIF89a"))
+	case "image/webp":
+		return data, len(data) >= 12 && string(data[:4]) == "RIFF" && string(data[8:12]) == "WEBP"
 	case "application/pdf":
 		return data, bytes.HasPrefix(data, []byte("%PDF-"))
 	}
 	return nil, false
+}
+
+// rewritten is data that is read by programs, in its own words: what a bot
+// takes apart has passed the checks of its type.
+func rewritten[T any, P interface {
+	*T
+	Tidy(func(string) string) error
+}](data []byte) ([]byte, bool) {
+	if len(data) > maxNumbers {
+		return nil, false
+	}
+	var value T
+	if json.Unmarshal(data, &value) != nil || P(&value).Tidy(plain) != nil {
+		return nil, false
+	}
+	data, err := json.Marshal(value)
+	return data, err == nil
 }
 
 func finished(m message) (*sandbox.Result, error) {
@@ -165,9 +191,10 @@ func finished(m message) (*sandbox.Result, error) {
 	return result, nil
 }
 
-// plain drops control characters. The agent has done so with more care, and
+// plain drops control characters, and shows those that reorder text. The agent has done so with more care, and
 // JSON makes valid UTF-8; this is for what isn't the agent.
 func plain(text string) string {
+	text = visible.Replace(text)
 	if strings.IndexFunc(text, unwanted) < 0 {
 		return text
 	}
@@ -178,5 +205,10 @@ func plain(text string) string {
 		return r
 	}, text)
 }
+
+// visible shows the characters that make a line read as another.
+var visible = strings.NewReplacer(
+	"\u202a", "⟨U+202A⟩", "\u202b", "⟨U+202B⟩", "\u202c", "⟨U+202C⟩", "\u202d", "⟨U+202D⟩", "\u202e", "⟨U+202E⟩",
+	"\u2066", "⟨U+2066⟩", "\u2067", "⟨U+2067⟩", "\u2068", "⟨U+2068⟩", "\u2069", "⟨U+2069⟩")
 
 func unwanted(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }

@@ -75,6 +75,40 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+func TestDataIsChecked(t *testing.T) {
+	t.Parallel()
+	rows := strings.TrimSuffix(strings.Repeat(`[1],`, 101), ",")
+	points := strings.TrimSuffix(strings.Repeat(`[1,2],`, 1001), ",")
+	series := func(points string) string {
+		return `{"charts":[{"type":"line","series":[{"type":"line","total":9999,"points":[` + points + `]}]}]}`
+	}
+	for _, c := range []struct{ mime, data, want string }{
+		{sandbox.TableMIME, `{"columns":[{"name":"a\u202eb","type":"string"}],"rows":[["c\u0007\u2066d"],[null]],"shape":[9,1],"evil":1}`,
+			`{"columns":[{"name":"a⟨U+202E⟩b","type":"string"}],"rows":[["c⟨U+2066⟩d"],[null]],"shape":[9,1]}`},
+		{sandbox.TableMIME, `{"columns":[{"name":"a"}],"rows":[[1,2]],"shape":[1,1]}`, ""},
+		{sandbox.TableMIME, `{"columns":[{"name":"a"}],"rows":[[{"a":1}]],"shape":[1,1]}`, ""},
+		{sandbox.TableMIME, `{"columns":[{"name":"a"}],"rows":[[1]],"shape":[0,1]}`, ""},
+		{sandbox.TableMIME, `{"columns":[{"name":"a"}],"rows":[` + rows + `],"shape":[1000,1]}`, ""},
+		{sandbox.TableMIME, `no table`, ""},
+		{sandbox.ChartMIME, `{"title":"t","alt":"a\u202e","charts":[]}`, `{"title":"t","alt":"a⟨U+202E⟩","charts":[]}`},
+		{sandbox.ChartMIME, series(`["a\u202e",1],[null,null]`), `{"title":"","alt":"","charts":[{"type":"line","title":"","x":{"label":"","unit":"","scale":""},"y":{"label":"","unit":"","scale":""},"series":[{"type":"line","name":"","points":[["a⟨U+202E⟩",1],[null,null]],"total":9999}]}]}`},
+		{sandbox.ChartMIME, series(`[1,"a"]`), ""},
+		{sandbox.ChartMIME, series(`[[1],2]`), ""},
+		{sandbox.ChartMIME, series(points), ""},
+		{sandbox.ChartMIME, `{"title":"` + strings.Repeat("x", maxNumbers) + `"}`, ""},
+		{"image/gif", "GIF89a…", "GIF89a…"},
+		{"image/gif", "GIF", ""},
+		{"image/webp", "RIFF1234WEBP…", "RIFF1234WEBP…"},
+		{"image/webp", "RIFF", ""},
+		{"text/html", "a\u202eb", "a⟨U+202E⟩b"},
+	} {
+		got, ok := checked(c.mime, []byte(c.data))
+		if ok != (c.want != "") || ok && string(got) != c.want {
+			t.Errorf("%s %.200s becomes %.500q, %v; want %q", c.mime, c.data, got, ok, c.want)
+		}
+	}
+}
+
 func TestOutputsRefused(t *testing.T) {
 	t.Parallel()
 	long := func(n int) string { return strings.Repeat("x", n) }

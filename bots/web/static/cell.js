@@ -1,6 +1,6 @@
 // A cell of the notebook: its code, what it puts out as it runs, how it ended.
 
-import { h, icon, copyButton, languageName, bytes, fileCard, baseName, seconds } from "./dom.js";
+import { h, icon, copyButton, languageName, bytes, fileCard, baseName, seconds, visible } from "./dom.js";
 import { StreamText, codeBox, display, ending, errorBox, figure, richness, wholeText } from "./output.js";
 
 export class Cell {
@@ -11,6 +11,7 @@ export class Cell {
     this.displays = new Map(); // of a display's number: what is shown of it
     this.blobs = new Set(); // of the figures that are shown
     this.figures = 0;
+    this.alts = new Map(); // of a display's number: what its figure shows
     const name = `${languageName(ev.language)} · Cell ${ev.cell}`;
     this.state = h("span", { class: "cell-state" }, h("span", { class: "spinner" }), "Running");
     this.outputs = h("div", { class: "outputs", "aria-live": "off" });
@@ -48,8 +49,11 @@ export class Cell {
   }
 
   // A thing displayed comes in several representations; each richer one
-  // takes the place of the one before.
+  // takes the place of the one before. Plain text comes first, and beside a
+  // figure it says what that shows.
   display(ev) {
+    const alts = this.alts;
+    if (ev.mime === "text/plain" && ev.display && ev.text) alts.set(ev.display, describing(ev.text));
     const rich = richness(ev);
     const shown = ev.display ? this.displays.get(ev.display) : null;
     if (shown ? rich <= shown.rich : rich === 0 && ev.display) return;
@@ -57,7 +61,7 @@ export class Cell {
       this.figures++;
       if (ev.blob) this.blobs.add(ev.blob);
     }
-    const el = display(ev, `Figure ${this.figures} of cell ${this.number}`);
+    const el = display(ev, alts.get(ev.display) || `Figure ${this.figures} of cell ${this.number}`);
     if (shown) shown.el.replaceWith(el);
     else this.add(el);
     if (ev.display) this.displays.set(ev.display, { rich, el });
@@ -101,6 +105,9 @@ export class Cell {
     if (this.running && took >= 1) this.state.lastChild.data = `Running · ${took < 60 ? `${Math.floor(took)} s` : seconds(took)}`;
   }
 }
+
+// "<Figure size 640x480 with 1 Axes>" describes nothing.
+const describing = (text) => (/^<[^<>]*>$/.test(text) ? "" : visible(text));
 
 /** The cell that the model is writing. */
 export function draftCell(html) {

@@ -80,6 +80,9 @@ export function richness({ mime, html, url }) {
     case "text/latex": return 3;
     case "text/plain": return 2;
     case "application/json": return html ? 3 : 0;
+    // For bots, whose charts and tables are their own: never shown.
+    case "application/vnd.threadbook.chart+json":
+    case "application/vnd.threadbook.table+json": return 0;
     default: return 1;
   }
 }

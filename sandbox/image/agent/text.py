@@ -29,6 +29,8 @@ _PIECE = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b]{0,4096}\x1b?|\x1b[ -/]{0,8})\Z)"
 )
 
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
 
 def visible(text):
     """A text in which what reorders it can be seen."""

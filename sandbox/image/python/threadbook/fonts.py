@@ -6,6 +6,7 @@ styles and seaborn replace it, and code from elsewhere asks for the fonts of
 another system. So the families below stand behind whatever is asked for.
 """
 
+import logging
 import os
 
 # By script, the most used first: each is looked at only for what those before
@@ -26,6 +27,17 @@ FILES = [
     f"{_FOLDER}/ancient-scripts/Symbola_hint.ttf",
 ]
 FILES = [file for file in FILES if os.path.exists(file)]
+_BOLD = 600  # the weight that begins to be bold
+
+
+def _bold(file):
+    for regular, bold in (("-Regular.", "-Bold."), ("DejaVuSans.", "DejaVuSans-Bold.")):
+        if os.path.exists(file.replace(regular, bold)):
+            file = file.replace(regular, bold)
+    return file
+
+
+BOLD_FILES = [_bold(file) for file in FILES]
 
 # Mathematics has characters of its own up to here, and from 0x2000 to 0x2BFF.
 _FIRST_LETTER = 0x0590
@@ -45,10 +57,28 @@ def _patch_fonts(font_manager):
     def find(self, prop, fontext="ttf", *args, **kwargs):
         found = stock(self, prop, fontext, *args, **kwargs)
         if fontext == "ttf":
-            found += [file for file in FILES if file not in found]
+            weight = font_manager.FontProperties._from_any(prop).get_weight()
+            bold = font_manager.weight_dict.get(weight, weight) >= _BOLD
+            found += [file for file in (BOLD_FILES if bold else FILES) if file not in found]
         return found
 
     font_manager.FontManager._find_fonts_by_props = find
+    logging.getLogger(font_manager.__name__).addFilter(_Once())
+
+
+class _Once(logging.Filter):
+    """Says once that a font is missing, not once for each text of the chart."""
+
+    def __init__(self):
+        super().__init__()
+        self._said = set()
+
+    def filter(self, record):
+        message = record.getMessage()
+        if message in self._said:
+            return False
+        self._said.add(message)
+        return True
 
 
 def _patch_mathtext(mathtext):

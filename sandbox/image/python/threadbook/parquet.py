@@ -258,7 +258,7 @@ def _copy(columns, target):
     # What lists and records consist of is known only when all of them are.
     steps = ["CREATE TEMP TABLE input AS FROM threadbook_input()"]
     for number, name in enumerate(nested):
-        steps.append(f"SET VARIABLE s{number} = (SELECT json_group_structure({_name(name)}) FROM input)")
+        steps.append(f"SET VARIABLE s{number} = (SELECT json_group_structure({_name(name)}::JSON) FROM input)")
         chosen[list(columns).index(name)] = (
             f"from_json({_name(name)}, getvariable('s{number}')) AS {_name(name)}"
         )
@@ -363,7 +363,7 @@ class _Column:
         if kind in ("date", "datetime", "datetime64"):
             times = pd.to_datetime(series)
             if kind == "date":
-                return "DATE", times.to_numpy("M8[D]")
+                return "DATE", times.to_numpy("M8[D]").view("i8").astype("i4")
             return self._convert(times, name)
         if kind == "decimal":
             there = [value for value in series[self.valid] if value.is_finite()]
@@ -456,7 +456,8 @@ def _piece(file, rows, kind):
     """One column of a block: its values, and which of them are there or None for all."""
     valid = np.frombuffer(file.read(rows), "?") if file.read(1) == b"\1" else None
     if kind in _FIXED:
-        dtype = np.dtype(_FIXED[kind]) if kind != "DATE" else np.dtype("i4")
+        # numpy has days in 64 bits, DuckDB in 32.
+        dtype = np.dtype("i4" if kind == "DATE" else _FIXED[kind])
         return np.frombuffer(file.read(rows * dtype.itemsize), dtype), valid
     ends = np.cumsum(np.frombuffer(file.read(4 * rows), "<u4"), dtype="i8")
     data = file.read(int(ends[-1]))

@@ -25,6 +25,7 @@ _COMPLEX = re.compile(
     "\u0300-\u036f\u200c-\u200f\u202a-\u202e\u2066-\u2069"  # accents of their own, directions
     "\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"  # kinds of emoji
 )
+_TONES = re.compile("[\U0001f3fb-\U0001f3ff]")  # of skin, of which black and white has none
 _DONE = re.compile("[\ufb50-\ufdff\ufe70-\ufeff]")
 
 SCALE = 1024  # Pango's units to a pixel
@@ -111,7 +112,7 @@ def _set(text, families, weight, style, pixels):
         pango["pango_font_description_set_absolute_size"](description, pixels * SCALE)
         pango["pango_layout_set_font_description"](layout, description)
         pango["pango_layout_set_single_paragraph_mode"](layout, 1)
-        line = text.encode("utf-8", "replace")
+        line = _TONES.sub("", text).encode("utf-8", "replace")
         pango["pango_layout_set_text"](layout, line, len(line))
         ink, logical = _Rectangle(), _Rectangle()
         pango["pango_layout_get_pixel_extents"](layout, ctypes.byref(ink), ctypes.byref(logical))

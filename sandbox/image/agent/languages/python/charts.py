@@ -175,7 +175,7 @@ def _said_chart(chart):
     if x and y:
         said += f": {y} by {x}"
     elif x or y:
-        said += f": {x or y}"
+        said += f": {y}" if y else f" by {x}"
     return "; ".join((said, *_said_series(chart["series"])))
 
 
@@ -200,7 +200,8 @@ def _said_series(series):
     if not points:
         return
     total = sum(each["total"] for each in series)
-    if len(series) == 1 and total <= MAX_SAID and all(isinstance(x, str) for x, _ in points):
+    listed = len(series) == 1 and series[0]["type"] in ("bar", "pie") and total <= MAX_SAID
+    if listed and all(isinstance(x, str) for x, _ in points):
         yield ", ".join(f"{x} {_figure(y)}" for x, y in points)
         return
     yield f"{total:,} points" if total > 1 else "1 point"

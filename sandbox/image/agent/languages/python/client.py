@@ -19,8 +19,12 @@ RESEED = "/opt/threadbook/agent/languages/python/reseed.py"
 
 ROOM = f"{jupyter.CONNECTIONS}/room"
 
-# glibc keeps an arena of 64 MB of address space for nearly every thread.
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+_ENVIRONMENT = {
+    # glibc keeps an arena of 64 MB of address space for nearly every thread.
+    "MALLOC_ARENA_MAX": "2",
+    # plotly's own choice is a page of 9 MB in the cell; see plots.py.
+    "PLOTLY_RENDERER": "plotly_mimetype",
+}
 
 
 class Python(jupyter.Kernel):

@@ -15,6 +15,7 @@ import charts
 from charts import number, place, text
 
 MAX_ARTISTS = 2_000  # of one axes that are looked at
+MAX_STROKE = 8  # points of an error bar with its caps
 
 _log = logging.getLogger("threadbook")
 
@@ -138,7 +139,11 @@ def _series(axes, x, y, bounds):
     names = _legend(axes)
     yield from _bars(axes, x, y, ours, bounds)
     for line in axes.lines[:MAX_ARTISTS]:
-        if id(line) not in ours and line.get_visible() and line.get_transform().contains_branch(axes.transData):
+        if id(line) in ours or not line.get_visible():
+            continue
+        if not line.get_transform().contains_branch(axes.transData):
+            continue  # a rule across the chart, not data
+        if not (axes.containers and _is_stroke(line)):
             yield from _line(axes, line, x, names, bounds)
     for each in axes.collections[:MAX_ARTISTS]:
         if id(each) in ours or not each.get_visible():
@@ -212,6 +217,11 @@ def _bars(axes, x, y, ours, bounds):
                 "total": len(bars),
                 "horizontal": horizontal,
             }
+
+
+def _is_stroke(line):
+    """Whether a line among bars is an error bar, as seaborn draws them."""
+    return not _name(line) and len(line.get_xdata(orig=False)) <= MAX_STROKE
 
 
 def _touch(bars, horizontal, points):

@@ -31,6 +31,9 @@ from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 
 FIGURE_DPI = 144  # sharp on a phone, some 80 KB a chart
+# Of a line that are drawn at a time: a line of millions is out of the reach of
+# matplotlib's renderer, which then fails as if there were no memory.
+POINTS_AT_ONCE = 20_000
 MAX_REPRESENTATION = 20 << 20  # as in displays.py, which has the last word
 
 ROOM = "/run/threadbook/room"  # bytes of memory left, when the agent signals
@@ -75,7 +78,7 @@ def _config():
     config.InteractiveShell.colors = "NoColor"
     config.InteractiveShell.xmode = "Plain"
     config.InlineBackend.figure_formats = {"png"}
-    config.InlineBackend.rc = {"figure.dpi": FIGURE_DPI}
+    config.InlineBackend.rc = {"figure.dpi": FIGURE_DPI, "agg.path.chunksize": POINTS_AT_ONCE}
     config.BaseIPythonApplication.auto_create = False
     return config
 
@@ -109,10 +112,8 @@ def _enrich_displays(shell):
 
 def _enriched(thing, data):
     """The representations of a thing, and with them the data that is in it."""
-    if "text/html" in data and "text/plain" in data and "pandas" in sys.modules:
-        table = tables.data(thing)
-        if table:
-            data[tables.MIME] = table
+    if "text/plain" in data and "pandas" in sys.modules and (table := tables.data(thing)):
+        data[tables.MIME] = table
     elif "matplotlib.figure" in sys.modules and any(mime in data for mime in _PICTURES):
         if isinstance(thing, sys.modules["matplotlib.figure"].Figure):
             chart = figures.data(thing)
@@ -132,7 +133,8 @@ def _repr_may_fail(shell):
     def tell(kind, error, trace):
         if issubclass(kind, MemoryError):
             return stock(kind, error, trace)  # it decides the cell's status
-        sys.stderr.write(_OUR_FRAMES.sub("", "\n".join(trace)).strip("\n") + "\n")
+        told = _OUR_FRAMES.sub("", re.sub(r"\n\n+", "\n", "\n".join(trace)))
+        sys.stderr.write(told.strip("\n") + "\n")
 
     stock, shell._showtraceback = shell._showtraceback, tell
     try:

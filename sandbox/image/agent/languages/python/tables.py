@@ -75,7 +75,7 @@ def _type(values):
         return kind
     if type(values.dtype).__name__ == "PeriodDtype":
         return "date"
-    some = next((value for value in values.tolist() if value is not None and value == value), "")
+    some = next((value for value in values.dropna().tolist()), "")
     return "string" if isinstance(some, str) else "other"
 
 

@@ -18,6 +18,14 @@ options(
   width = 120, scipen = 7, digits.secs = 3, warn = 1
 )
 
+# Help pages in plain letters: R would strike them over, as for a typewriter.
+invisible(tools::Rd2txt_options(underline_titles = FALSE))
+
+# readline() would wait for an answer, and not even be interrupted.
+invisible(IRkernel:::Kernel$methods(handle_stdin = function() {
+  stop("nobody can type into a running cell: put the value into the code instead of readline()", call. = FALSE)
+}))
+
 local({
   method <- function(generic, class, run) registerS3method(generic, class, run, asNamespace("repr"))
 

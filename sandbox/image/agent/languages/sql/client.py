@@ -203,8 +203,8 @@ class _Cell:
     def _event(self, line):
         try:
             self._take(json.loads(line))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            pass  # written by the code itself, into a descriptor it had no business with
+        except Exception:
+            pass  # the code itself wrote it, into a descriptor it had no business with
 
     def _take(self, event):
         if event.get("text"):
