@@ -12,10 +12,10 @@ version = $$($(git) describe --tags --always --dirty 2>/dev/null || echo dev)
 commit = $$($(git) rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build race bench fuzz lint image up down
+.PHONY: help demo test build race bench bench-sandbox fuzz lint image up down
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## install what is missing, then open the page at 127.0.0.1:8080
 	@deploy/setup.sh demo
@@ -36,6 +36,11 @@ race: ## the tests three times over, under the race detector
 
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+bench-sandbox: ## what a sandbox costs, beside docker run, jupyter_client and the engine's checkpoints
+	@deploy/setup.sh test
+	go test -run '^$$' -bench 'First|Cell|Table|Sleep|Cost' -benchtime 10x -timeout 1h ./sandbox/docker
+	go test -run '^$$' -bench Twenty -benchtime 2x -timeout 1h ./sandbox/docker
 
 fuzz: ## 20 seconds of every fuzz test
 	@deploy/fuzz.sh 20s

@@ -17,7 +17,7 @@ have_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # Names the content that an image was built from; a label in the image holds it.
 sandbox_source() {
-  (cd "$repo/sandbox/image" && find . -type f ! -path '*/__pycache__/*' -print0 |
+  (cd "$repo/sandbox/image" && find . -type f ! -path '*/__pycache__/*' ! -path './fetched/*' -print0 |
     sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 }
 
@@ -30,7 +30,8 @@ ensure_sandbox_image() {
     missing+=("$base_image: docker pull $base_image on a machine with a registry, then docker save and load")
     return
   }
-  say "building $sandbox_image (two minutes when from scratch)"
+  say "building $sandbox_image (ten minutes when from scratch)"
+  fetch_for_sandbox_image || wanted+=-incomplete
   if quietly build_sandbox_image "$wanted"; then
     # What it replaces, unless a sandbox still stands on it.
     docker image prune -f --filter label=threadbook.source >/dev/null
@@ -39,12 +40,25 @@ ensure_sandbox_image() {
   fi
 }
 
+# What the image has that isn't Debian's. Without it the image lacks a language, which is better
+# than no image; the next set-up tries again.
+fetch_for_sandbox_image() {
+  local line status=0
+  have g++ || apt_install "a C++ compiler, for the sandbox's SQL" g++ || true
+  have npm || apt_install "npm, for the sandbox's JavaScript" npm || true
+  "$repo/sandbox/image/fetch.sh" >"$tmp/fetch" 2>&1 </dev/null || status=$?
+  while [[ $status != 0 ]] && read -r line; do
+    [[ $line != fetch.sh:* ]] || advice+=("the sandbox image has ${line#fetch.sh: }")
+  done <"$tmp/fetch"
+  return "$status"
+}
+
 build_sandbox_image() {
   # Behind a proxy that intercepts TLS, downloads in the build need the machine's certificates.
   # They go along in the context, as the classic builder has neither secrets nor mounts.
   cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$tmp/ca-bundle.crt" 2>/dev/null || : >"$tmp/ca-bundle.crt"
   # One owner and mode whoever builds: both are in the image, and in the key of the build cache.
-  tar -cf - --exclude=__pycache__ --owner=0 --group=0 --mode=u+rw,go-w,a+rX \
+  tar -cf - --exclude=__pycache__ --exclude=./sql --owner=0 --group=0 --mode=u+rw,go-w,a+rX \
     -C "$repo/sandbox/image" . -C "$tmp" ca-bundle.crt |
     build_image "$sandbox_image" --label "threadbook.source=$1" -
 }

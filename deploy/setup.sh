@@ -18,6 +18,8 @@ readonly docker_is_ours=$state/installed-docker # a marker: no engine was here b
 readonly daemon_json=/etc/docker/daemon.json
 readonly dockerd_log=/var/log/threadbook-dockerd.log
 readonly runsc=/usr/local/bin/runsc
+readonly runtime=/usr/local/bin/threadbook-runtime # ours, in front of runsc
+readonly runtime_source=$state/runtime-source      # names what that was built from
 
 readonly engine_starts=60 # seconds from the start of dockerd to its first answer
 
@@ -47,6 +49,7 @@ main() {
   ensure_packages
   ensure_go
   begin_gvisor
+  ensure_runtime
   ensure_engine
   if engine_is_up; then
     ensure_sandbox_image
@@ -240,19 +243,48 @@ build_gvisor() {
     mv "$runsc.new" "$runsc"
 }
 
+# The runtime that puts sandboxes to disk and starts them from a template. It is replaced in one
+# move: the engine may be starting it.
+ensure_runtime() {
+  local wanted
+  wanted=$(cd "$repo" && cat go.mod go.sum cmd/threadbook-runtime/*.go sandbox/runtime/*.go | sha256sum | cut -c1-16)
+  [[ ! -x $runtime || $wanted != "$(cat "$runtime_source" 2>/dev/null)" ]] || return 0
+  is_root && have_go || return 0
+  say "building threadbook-runtime"
+  if quietly build_runtime; then
+    mkdir -p "$state"
+    echo "$wanted" >"$runtime_source"
+  else
+    advice+=("threadbook-runtime could not be built, see above: sandboxes can't be put to disk")
+  fi
+}
+
+build_runtime() {
+  (cd "$repo" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$runtime.new" ./cmd/threadbook-runtime) &&
+    mv "$runtime.new" "$runtime"
+}
+
 finish_gvisor() {
   if [[ -n $gvisor_build ]]; then
     wait "$gvisor_build" || advice+=("gVisor could not be built, see above")
     configure_engine
   fi
-  if engine_is_up && ! engine_has_runsc; then
-    advice+=("$(how_to_register_gvisor)")
+  engine_is_up || return 0
+  # A running engine takes up runtimes a moment after the signal.
+  local tries=50
+  while [[ -n $signalled ]] && ! engine_has threadbook && ((tries-- > 0)); do
+    sleep 0.1
+  done
+  if ! engine_has threadbook && ! engine_has runsc; then
+    advice+=("$(how_to_register_gvisor "this Docker Engine has no gVisor, so sandboxes run on runc and share the machine's kernel.")")
+  elif ! engine_has threadbook; then
+    advice+=("$(how_to_register_gvisor "this Docker Engine has no runtime threadbook, so sandboxes start slowly and can't be put to disk.")")
   fi
 }
 
 how_to_register_gvisor() {
-  echo "this Docker Engine has no gVisor, so sandboxes run on runc and share the machine's kernel."
-  [[ -x $runsc ]] || echo "First build it, as root: deploy/README.md says how."
+  echo "$1"
+  [[ -x $runsc && -x $runtime ]] || echo "First build runsc and threadbook-runtime, as root: deploy/README.md says how."
   echo "It was not set up by threadbook and is left as it is. To add gVisor, put this into"
   echo "$daemon_json and restart Docker Engine:"
   daemon_json_with runsc
@@ -262,8 +294,9 @@ how_to_register_gvisor() {
 
 engine_is_up() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-engine_has_runsc() {
-  [[ " $(docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}') " == *" runsc "* ]]
+# engine_has RUNTIME
+engine_has() {
+  [[ " $(docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}') " == *" $1 "* ]]
 }
 
 # Checkpoints are behind `experimental`. A sandbox's files live in its container's own layer,
@@ -277,6 +310,10 @@ daemon_json_with() {
     "runsc": {
       "path": "$runsc",
       "runtimeArgs": ["--overlay2=root:self,size=2g"]
+    },
+    "threadbook": {
+      "path": "$runtime",
+      "runtimeArgs": ["--runsc=$runsc", "--overlay2=root:self,size=2g"]
     }
   }
 }
@@ -285,6 +322,8 @@ EOF
     echo '{ "experimental": true }'
   fi
 }
+
+signalled= # yes once a running engine has been told of a new configuration
 
 # Whether the engine's configuration is this script's to write: it wrote the file and nobody
 # has changed it since, or there is none and no running engine that belongs to somebody else.
@@ -299,15 +338,18 @@ may_configure_engine() {
 configure_engine() {
   is_root && [[ -z ${DOCKER_HOST:-} ]] && may_configure_engine || return 0
   local wanted
-  wanted=$(daemon_json_with "$([[ ! -x $runsc ]] || echo runsc)")
+  wanted=$(daemon_json_with "$([[ ! -x $runsc || ! -x $runtime ]] || echo runsc)")
   [[ $wanted != "$(cat "$daemon_json" 2>/dev/null)" ]] || return 0
-  [[ ! -x $runsc ]] || say "registering gVisor with Docker Engine in $daemon_json"
+  [[ ! -x $runsc || ! -x $runtime ]] || say "registering gVisor with Docker Engine in $daemon_json"
   mkdir -p "$state" "$(dirname "$daemon_json")"
   echo "$wanted" >"$daemon_json.new"
   cp "$daemon_json.new" "$state/daemon.json"
   mv "$daemon_json.new" "$daemon_json"
   # A signal makes a running engine take up runtimes; a restart would end every sandbox.
-  ! is_running dockerd /var/run/docker.pid || kill -HUP "$(cat /var/run/docker.pid)"
+  ! is_running dockerd /var/run/docker.pid || {
+    kill -HUP "$(cat /var/run/docker.pid)"
+    signalled=yes
+  }
 }
 
 ensure_engine() {

@@ -14,8 +14,8 @@ type Sleeper interface {
 	// whoever opened them.
 	Awake(ctx context.Context) ([]string, error)
 	// Sleep puts the thread's sandbox to disk; the caller holds the thread's
-	// lease, and every Session of it ends. A thread with none in memory is no
-	// error. ErrCantSleep says that this engine can't, ErrBusy that a cell
+	// lease, and every Session of it ends, with an error that is not ErrGone, for
+	// nothing is lost. A thread with none in memory is no error. ErrCantSleep says that this engine can't, ErrBusy that a cell
 	// runs; after any other error the sandbox is as it was.
 	Sleep(ctx context.Context, thread string) error
 	// Asleep lists the threads whose sandboxes are on this machine's disk.

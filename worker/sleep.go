@@ -23,6 +23,7 @@ func (w *Worker) clock(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		w.settle(ctx, sleeper.Awake, w.HibernateAfter, sleeper.Sleep)
+		w.settle(ctx, sleeper.Awake, w.ExpireAfter, w.Sandbox.Remove) // that can't sleep
 		w.settle(ctx, sleeper.Asleep, w.ExpireAfter, w.Sandbox.Remove)
 		select {
 		case <-ctx.Done():

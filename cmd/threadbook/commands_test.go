@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,13 +151,24 @@ func TestAskExits(t *testing.T) {
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	stdout, stderr, code := command(t, "", "doctor", wordsServer(t))
-	lines := strings.Split(strings.TrimSpace(stdout), "\n")
-	if code != 0 || len(lines) != 3 {
+	if code != 0 {
 		t.Fatalf("exit %d: %s%s", code, stdout, stderr)
 	}
-	for i, name := range []string{"redis", "sandbox", "model"} {
-		if f := strings.Fields(lines[i]); f[0] != "ok" || f[1] != name {
-			t.Errorf("got %q", lines[i])
+	var parts []string
+	for line := range strings.Lines(stdout) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "ok" {
+			t.Errorf("got %q", line)
+			continue
+		}
+		parts = append(parts, f[1])
+	}
+	if parts = slices.Compact(parts); !slices.Equal(parts, []string{"redis", "sandbox", "model"}) {
+		t.Errorf("parts %q", parts)
+	}
+	for _, want := range []string{"isolated from this machine's kernel", "the network (none) is refused", "is stopped, and its sandbox goes on"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is missing in:\n%s", want, stdout)
 		}
 	}
 	stdout, _, code = command(t, "", "doctor", "model", "redis", "--openai-base-url=http://127.0.0.1:9/v1", "--redis-url=redis://127.0.0.1:9")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,24 +12,37 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/sessions/redisstore"
 	"threadbook/worker/agent"
 )
 
 // checkTimeout bounds one check; a cold model or sandbox may take its time.
-const checkTimeout = time.Minute
+const checkTimeout = 2 * time.Minute
 
-// check is one part that the doctor looks at. run returns what it found, or
-// an error that says what is wrong and how to mend it.
+// check is one part that the doctor looks at.
 type check struct {
 	name string
-	run  func(context.Context, Config) (string, error)
+	run  func(context.Context, Config) []finding
+}
+
+// finding is one thing found of a part: what it is, or an error that says what is
+// wrong and how to mend it.
+type finding struct {
+	text string
+	err  error
 }
 
 func checks() []check {
-	return []check{{"redis", checkRedis}, {"sandbox", checkSandbox}, {"model", checkModel}}
+	return []check{{"redis", single(checkRedis)}, {"sandbox", checkSandbox}, {"model", single(checkModel)}}
+}
+
+// single is a check that finds one thing.
+func single(run func(context.Context, Config) (string, error)) func(context.Context, Config) []finding {
+	return func(ctx context.Context, cfg Config) []finding {
+		text, err := run(ctx, cfg)
+		return []finding{{text, err}}
+	}
 }
 
 func doctorCommand() *cobra.Command {
@@ -40,7 +52,7 @@ func doctorCommand() *cobra.Command {
 	}
 	return &cobra.Command{
 		Use:       "doctor [" + strings.Join(names, "|") + "]",
-		Short:     "Try each part for real; one line each",
+		Short:     "Try each part for real; a line for each thing found",
 		ValidArgs: names,
 		Args:      usageArgs(cobra.OnlyValidArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,14 +66,15 @@ func doctorCommand() *cobra.Command {
 					continue
 				}
 				ctx, cancel := context.WithTimeout(cmd.Context(), checkTimeout)
-				found, err := c.run(ctx, cfg)
-				cancel()
-				word := "ok"
-				if err != nil {
-					word, failed = "WRONG", true
-					found = strings.ReplaceAll(err.Error(), "\n", "; ")
+				for _, f := range c.run(ctx, cfg) {
+					word := "ok"
+					if f.err != nil {
+						word, failed = "WRONG", true
+						f.text = strings.ReplaceAll(f.err.Error(), "\n", "; ")
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "%-6s %-8s %s\n", word, c.name, f.text)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-6s %-8s %s\n", word, c.name, found)
+				cancel()
 			}
 			if failed {
 				return exitError{errors.New(""), exitFailed}
@@ -93,44 +106,24 @@ func pingStore(ctx context.Context, store *redisstore.Store) (string, error) {
 	return store.Ping(ctx)
 }
 
-// checkSandbox runs a cell in a sandbox of its own.
-func checkSandbox(ctx context.Context, cfg Config) (found string, err error) {
+// checkSandbox tries a sandbox of its own, and what it is to be kept from.
+func checkSandbox(ctx context.Context, cfg Config) []finding {
 	provider, err := openProvider(cfg, "doctor", slog.New(slog.DiscardHandler))
 	if err != nil {
-		return "", err
+		return []finding{{err: err}}
 	}
-	defer func() { err = errors.Join(err, provider.Close()) }()
-	info, err := provider.Probe(ctx)
-	if err != nil {
-		return "", err
+	var all []finding
+	for _, f := range provider.Examine(ctx) {
+		if f.OK {
+			all = append(all, finding{text: f.Text})
+		} else {
+			all = append(all, finding{err: errors.New(f.Text)})
+		}
 	}
-	thread := "doctor:" + rand.Text()
-	began := time.Now()
-	defer func() {
-		err = errors.Join(err, provider.Remove(context.WithoutCancel(ctx), thread))
-	}()
-	session, err := provider.Open(ctx, thread)
-	if err != nil {
-		return "", err
+	if err := provider.Close(); err != nil {
+		all = append(all, finding{err: err})
 	}
-	var printed strings.Builder
-	result, err := session.Run(ctx, sandbox.Cell{ID: 1, Language: sandbox.Python, Code: "print(6*7)", Timeout: checkTimeout / 2},
-		func(out sandbox.Output) error { printed.WriteString(out.Text); return nil })
-	if err != nil {
-		return "", err
-	}
-	if result.Status != sandbox.OK || strings.TrimSpace(printed.String()) != "42" {
-		return "", fmt.Errorf("a cell that prints 42 ended as %q and printed %q", result.Status, printed.String())
-	}
-	isolation := "isolated from the host's kernel"
-	if !info.Isolated {
-		isolation = "NOT isolated from the host's kernel: install gVisor (runsc) for code that you don't trust"
-	}
-	found = fmt.Sprintf("%s, runtime %s (%s), image %s, a cell ran after %.1f s", info.Engine, info.Runtime, isolation, info.Image, time.Since(began).Seconds())
-	for _, w := range info.Warnings {
-		found += "; note: " + w
-	}
-	return found, nil
+	return all
 }
 
 // checkModel asks the model for a word and for a call of a tool.

@@ -143,13 +143,13 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 
 // openProvider opens the sandboxes' engine. fleet sets the sandboxes of one
 // Redis apart from those of another on the same machine.
-func openProvider(cfg Config, fleet string, log *slog.Logger) (sandbox.Provider, error) {
+func openProvider(cfg Config, fleet string, log *slog.Logger) (*docker.Provider, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
 	return docker.New(docker.Config{Image: cfg.SandboxImage, Runtime: cfg.SandboxRuntime, Limits: cfg.limits(),
-		Network: cfg.SandboxNetwork, Host: host + "/" + fleet, Logger: log})
+		Network: cfg.SandboxNetwork, Pool: cfg.Pool, Host: host + "/" + fleet, Logger: log})
 }
 
 // fleetOf names the fleet of those who share a store.
@@ -177,9 +177,11 @@ func (p *Program) openWorker(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.sandbox, err = openProvider(p.cfg, fleet, p.log); err != nil {
+	provider, err := openProvider(p.cfg, fleet, p.log)
+	if err != nil {
 		return err
 	}
+	p.sandbox = provider
 	cfg := p.cfg
 	if p.scripted != nil {
 		cfg.OpenAIBaseURL = p.scripted.url
@@ -210,6 +212,9 @@ func (p *Program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if p.worker != nil {
 		g.Go(func() error { return p.worker.Run(ctx) })
+	}
+	if keeper, ok := p.sandbox.(interface{ Keep(context.Context) error }); ok {
+		g.Go(func() error { return keeper.Keep(ctx) })
 	}
 	if p.listener != nil {
 		g.Go(func() error { return p.serveHTTP(ctx) })

@@ -41,7 +41,8 @@ type conn struct {
 	calls    map[int64]*call
 	follower *follower // of the cell whose events come now
 	greeted  bool
-	why      error // why it is being stopped, if it is
+	why      error  // why it is being stopped, if it is
+	sleeping *sleep // that is being tried, or has been
 
 	ended chan struct{} // closed once nothing is read any more and end is set
 	end   end

@@ -1,23 +1,13 @@
 package docker
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
+	"strconv"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/strslice"
 
 	"threadbook/sandbox"
-)
-
-// Labels of a sandbox's container. The reaper goes by them and touches nothing
-// that lacks one.
-const (
-	labelProject = "threadbook.sandbox"
-	labelHost    = "threadbook.host"
-	labelThread  = "threadbook.thread"
 )
 
 const (
@@ -38,40 +28,56 @@ const (
 	runSize    = 8 << 20  // of /run, where the agent keeps what code may not change
 )
 
-// containerName is the name of a thread's container: the same in every process.
-func (p *Provider) containerName(thread string) string {
-	sum := sha256.Sum256([]byte(p.config.Host + "\x00" + thread))
-	return "threadbook-" + hex.EncodeToString(sum[:10])
+// What our runtime reads in a container's environment, as package runtime has
+// it. The agent hides it from the code.
+const (
+	envSaveAs  = "THREADBOOK_SAVE_AS"
+	envRestore = "THREADBOOK_RESTORE"
+	envBase    = "THREADBOOK_BASE"
+	envDisk    = "THREADBOOK_DISK"
+	envErrand  = "THREADBOOK_ERRAND"
+)
+
+// diskSlack is how far the end of the disk is behind the agent's limit, which
+// ends a cell with words instead of an error of the system's.
+const diskSlack = 32 << 20
+
+// A blueprint is a container that is to be made.
+type blueprint struct {
+	name    string
+	thread  string // whose it is; empty where that is not known yet
+	role    string // see labelRole
+	plan    string // see plan.template
+	saveAs  string // name of its checkpoints
+	restore string // name of the checkpoint that it begins as; empty for none
 }
 
-func (p *Provider) labels(thread string) map[string]string {
-	return map[string]string{labelProject: "1", labelHost: p.config.Host, labelThread: thread}
-}
-
-// ours finds the containers of this project and host.
-func (p *Provider) ours() filters.Args {
-	return filters.NewArgs(
-		filters.Arg("label", labelProject+"=1"),
-		filters.Arg("label", labelHost+"="+p.config.Host),
-	)
-}
-
-// spec is a thread's container, in two parts of the engine's making.
+// spec is a container, in two parts of the engine's making.
 //
 // No folder of the host is mounted, so none can be reached. Under gVisor the
 // files are in the container's own layer, which gVisor keeps in one file on
 // disk with a hard size, given to it where the runtime is registered. On runc
 // that layer would have no limit, so the root is read-only there and the
 // workspace is in memory, which is added to the container's.
-func (p *Provider) spec(thread string, m *machine) (*container.Config, *container.HostConfig) {
+func (p *Provider) spec(m *machine, image string, b blueprint) (*container.Config, *container.HostConfig) {
 	limits := p.config.Limits
 	config := &container.Config{
-		Image:     p.config.Image,
-		Labels:    p.labels(thread),
+		Image:     image,
+		Labels:    p.labelsOf(b),
 		Hostname:  "sandbox",
 		User:      "0:0", // the agent; it starts kernels as uid 1000
 		OpenStdin: true,  // and stays open when a client goes
 		// Never NetworkDisabled: without a loopback interface kernels abort.
+	}
+	if m.runtime == runtimeOurs {
+		config.Env = []string{
+			envBase + "=" + image,
+			envDisk + "=" + strconv.FormatInt(limits.Disk+diskSlack, 10),
+			envSaveAs + "=" + b.saveAs,
+		}
+		if b.restore != "" {
+			config.Env = append(config.Env, envRestore+"="+b.restore)
+		}
 	}
 	pids := int64(hostPIDs)
 	host := &container.HostConfig{

@@ -6,8 +6,17 @@
 // container's attached stdio (sandbox/image/agent/PROTOCOL.md); there is no
 // port, no mount of the host's and no network.
 //
+// A new sandbox is one of the pool (pool.go), or a copy of the template
+// (template.go), a checkpoint of a sandbox with the usual libraries loaded, or,
+// where neither can be had, begins from nothing; each falls back to the next.
+// An idle one is put to disk (sleep.go). Checkpoints take our runtime; on others
+// the rest works. Keep (keep.go) sees to the template, the pool and to what crashes
+// have left behind (reap.go). All that is known of containers, checkpoints and who
+// sleeps is in the engine, in names and labels (names.go), so that a process can
+// die at any point and another one go on.
+//
 // The parts, from the outside in: a [Provider] finds and makes containers
-// (open.go, container.go, runtime.go) and keeps one conn for each that it has
+// (open.go, container.go, machine.go) and keeps one conn for each that it has
 // opened. A conn (conn.go, line.go) carries requests and what comes back.
 // A session is a conn as callers see it (run.go, files.go). When nothing more
 // can be read, end.go finds out what became of the container.
@@ -23,6 +32,7 @@ package docker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +47,7 @@ import (
 // How long each step may take. A step is nearly always a hundred times faster;
 // these are for a machine under load, and bound a stuck engine.
 const (
+	agreeTimeout   = 5 * time.Second  // on a version of the API
 	createTimeout  = 90 * time.Second // create, attach, start, and the agent's first answer
 	answerTimeout  = 30 * time.Second // from a request to the agent's answer
 	writeTimeout   = 30 * time.Second // of one line, to an agent that does not read
@@ -60,6 +71,8 @@ type Config struct {
 	// Network is the network to join: "none", or a Docker network that leads
 	// to a proxy.
 	Network string
+	// Pool is how many sandboxes Keep has ready for threads to come; 0 is none.
+	Pool int
 	// Host sets the sandboxes of this machine, or this test, apart from others
 	// on the same engine.
 	Host string
@@ -77,17 +90,36 @@ type Provider struct {
 	mu      sync.Mutex
 	threads map[string]*thread
 	machine *machine // what the engine is, once asked
-	closed  bool
+	ready   []*ready // the pool, the oldest first
+	// Names of the template that is known to be there, and of one that isn't there
+	// or doesn't work.
+	goodTemplate, badTemplate string
+	templateMade              time.Time
+	closed                    bool
+
+	nudges chan struct{} // wakes Keep
+	// checkpointID makes the engine's name for a checkpoint; our runtime knows it by
+	// another. It is never the same, for one that broke off may be in the way.
+	checkpointID func() string
 }
 
-var _ sandbox.Provider = (*Provider)(nil)
+var (
+	_ sandbox.Provider = (*Provider)(nil)
+	_ sandbox.Sleeper  = (*Provider)(nil)
+)
 
-// New makes a provider. It does not yet talk to the engine.
+// New makes a provider. An engine that does not answer is no error yet.
 func New(config Config) (*Provider, error) {
 	engine, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
 		return nil, fmt.Errorf("the Docker engine's address: %w", err)
 	}
+	// The client agrees on a version of the API in its first call, and that
+	// only safely where no two are first. An engine that is down is told of
+	// by the first call that matters.
+	ctx, cancel := context.WithTimeout(context.Background(), agreeTimeout)
+	defer cancel()
+	engine.NegotiateAPIVersion(ctx)
 	if config.Image == "" {
 		config.Image = "threadbook/sandbox:latest"
 	}
@@ -106,6 +138,9 @@ func New(config Config) (*Provider, error) {
 		engine:  engine,
 		log:     config.Logger,
 		threads: map[string]*thread{},
+		nudges:  make(chan struct{}, 1),
+
+		checkpointID: rand.Text,
 	}, nil
 }
 
@@ -137,6 +172,9 @@ func (p *Provider) Close() error {
 			t.conn.stop(errLetGo)
 		}
 	}
+	for _, r := range p.ready {
+		r.conn.stop(errLetGo)
+	}
 	p.mu.Unlock()
 	p.reads.Wait()
 	return p.engine.Close()
@@ -155,6 +193,9 @@ func (p *Provider) Remove(ctx context.Context, id string) error {
 	if t.conn != nil {
 		<-t.conn.ended // its reader sees the container go
 		p.forget(t)
+	}
+	if err := p.removeSleeping(ctx, id); err != nil {
+		return fmt.Errorf("removing the sleeping sandbox: %w", err)
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ func (p *Provider) autopsy(c *conn, why error) end {
 	ctx, cancel := context.WithTimeout(context.Background(), autopsyTimeout)
 	defer cancel()
 	switch {
+	case c.fellAsleep(ctx):
+		return end{why: errAsleep}
 	case errors.Is(why, errLetGo), errors.Is(why, errReplaced):
 		return end{why: why}
 	case errors.Is(why, errBackstop):

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // runtimes are those that tests run on: the whole path of a sandbox differs
 // between them.
-func runtimes() []string { return []string{runtimeGVisor, runtimeRunc} }
+func runtimes() []string { return []string{runtimeOurs, runtimeGVisor, runtimeRunc} }
 
 // A bench is an engine for one test: its containers are told from others by
 // the host, and go with the test however it ends.
@@ -28,12 +28,17 @@ type bench struct {
 }
 
 func testConfig(t testing.TB, runtime string) Config {
+	config := testLimits(runtime)
+	config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	return config
+}
+
+func testLimits(runtime string) Config {
 	return Config{
 		Image:   os.Getenv("THREADBOOK_SANDBOX_IMAGE"),
 		Runtime: runtime,
 		Limits:  sandbox.Limits{Memory: 768 << 20, Disk: 256 << 20, PIDs: 128},
 		Host:    "test-" + rand.Text(),
-		Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 
@@ -53,11 +58,39 @@ func newBench(t testing.TB, config Config) *bench {
 				t.Errorf("removing what the test made: %v", err)
 			}
 		}
+		if err := p.removeAsleep(ctx); err != nil {
+			t.Errorf("removing what the test put to disk: %v", err)
+		}
 		if err := p.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
 	return b
+}
+
+// removeAsleep deletes all checkpoints and notes of sleep of the host.
+func (p *Provider) removeAsleep(ctx context.Context) error {
+	notes, err := p.notes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, note := range notes {
+		if err := p.forgetSleep(ctx, note.Labels[labelThread]); err != nil {
+			return err
+		}
+	}
+	if p.config.Runtime != runtimeOurs {
+		return nil
+	}
+	plan, err := p.plan(ctx)
+	if err != nil {
+		return err
+	}
+	l, err := p.errand(ctx, plan)
+	if err == nil {
+		_, err = p.deleteCheckpoints(ctx, plan, p.orphans(ctx, l, map[string]bool{}))
+	}
+	return err
 }
 
 // provider makes another provider on the test's engine, as another process
@@ -88,6 +121,10 @@ func onEach(t *testing.T, run func(t *testing.T, b *bench)) {
 	for _, runtime := range runtimes() {
 		t.Run(runtime, func(t *testing.T) {
 			t.Parallel()
+			if runtime == runtimeOurs {
+				run(t, sleeper(t))
+				return
+			}
 			run(t, newBench(t, testConfig(t, runtime)))
 		})
 	}

@@ -52,6 +52,8 @@ type request struct {
 	Size  int64  `json:"size,omitempty"`
 	Limit int64  `json:"limit,omitempty"`
 	End   bool   `json:"end,omitempty"`
+
+	Owner string `json:"owner,omitempty"`
 }
 
 // A message is one line from the agent: an answer where Re is set, an event

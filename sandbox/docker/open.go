@@ -108,10 +108,10 @@ func (p *Provider) connect(ctx context.Context, id string) (*conn, error) {
 	found, err := p.engine.ContainerInspect(ctx, name)
 	switch {
 	case cerrdefs.IsNotFound(err):
-		return p.create(ctx, id)
+		return p.wakeOrCreate(ctx, id)
 	case err != nil:
 		return nil, err
-	case found.Config.Labels[labelThread] != id || found.Config.Labels[labelHost] != p.config.Host:
+	case !p.isOf(found.Config.Labels, id):
 		return nil, fmt.Errorf("container %s has the name of this thread's sandbox and isn't it; remove it", name)
 	case found.State.Paused:
 		if err := p.engine.ContainerUnpause(ctx, found.ID); err != nil {
@@ -122,7 +122,12 @@ func (p *Provider) connect(ctx context.Context, id string) (*conn, error) {
 		if err := p.removeContainer(ctx, found.ID); err != nil {
 			return nil, err
 		}
-		return p.create(ctx, id)
+		return p.wakeOrCreate(ctx, id)
+	}
+	// It runs, so it isn't asleep: a process died after it had noted that, or
+	// just before the sandbox was awake and that was noted.
+	if err := p.forgetSleep(ctx, id); err != nil {
+		return nil, err
 	}
 	c, err := p.attach(ctx, id, found.ID)
 	if err == nil {
@@ -143,16 +148,49 @@ func (p *Provider) connect(ctx context.Context, id string) (*conn, error) {
 	return p.create(ctx, id)
 }
 
-// create makes, attaches to and starts the thread's container.
+// create gives the thread a new sandbox: one that is ready, or a copy of the
+// template, or one from nothing.
 func (p *Provider) create(ctx context.Context, id string) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	machine, err := p.askEngine(ctx)
+	plan, err := p.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	config, host := p.spec(id, machine)
-	created, err := p.engine.ContainerCreate(ctx, config, host, nil, nil, p.containerName(id))
+	if c := p.take(ctx, plan, id); c != nil {
+		return c, nil
+	}
+	return p.makeNew(ctx, plan, blueprint{name: p.containerName(id), thread: id, role: roleThread})
+}
+
+// makeNew makes a sandbox that no cell has been run in, from the template where
+// there is one.
+func (p *Provider) makeNew(ctx context.Context, plan *plan, b blueprint) (*conn, error) {
+	b.plan, b.saveAs = plan.template, p.newCheckpoint()
+	if p.hasTemplate(plan) {
+		b.restore = plan.template
+		c, err := p.begin(ctx, plan, b)
+		if err == nil {
+			// All copies of the template would draw the same random numbers.
+			if _, err = c.ask(ctx, request{Op: "reseed"}, nil); err == nil {
+				return c, nil
+			}
+			c.stop(errLetGo)
+			p.discardLate(ctx, c.container)
+		}
+		if ctx.Err() != nil || errors.Is(err, errTryAgain) {
+			return nil, err
+		}
+		p.templateFailed(plan, err)
+		b.restore = ""
+	}
+	return p.begin(ctx, plan, b)
+}
+
+// begin makes a container, attaches to it and starts it.
+func (p *Provider) begin(ctx context.Context, plan *plan, b blueprint) (*conn, error) {
+	config, host := p.spec(plan.machine, plan.image, b)
+	created, err := p.engine.ContainerCreate(ctx, config, host, nil, nil, b.name)
 	switch {
 	case cerrdefs.IsConflict(err):
 		return nil, errTryAgain
@@ -161,14 +199,19 @@ func (p *Provider) create(ctx context.Context, id string) (*conn, error) {
 	case err != nil:
 		return nil, err
 	}
-	c, err := p.start(ctx, id, created.ID)
+	c, err := p.start(ctx, b.thread, created.ID)
 	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), autopsyTimeout)
-		defer cancel()
-		p.discard(ctx, created.ID)
+		p.discardLate(ctx, created.ID)
 		return nil, err
 	}
 	return c, nil
+}
+
+// discardLate discards a container even where ctx has ended.
+func (p *Provider) discardLate(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), autopsyTimeout)
+	defer cancel()
+	p.discard(ctx, id)
 }
 
 // start starts a new container, attached to before, or its first words would

@@ -36,7 +36,7 @@ lack() {
 fetch_sql() {
   (cd sql && CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags osusergo,netgo \
     -ldflags '-s -w -linkmode external -extldflags "-static"' -o "$tmp/threadbook-sql" .) 2>"$tmp/log" ||
-    { lack "no SQL: it could not be built"; tail -n 5 "$tmp/log" >&2; return; }
+    { lack "no SQL: it could not be built"; rm -f fetched/*/threadbook-sql; tail -n 5 "$tmp/log" >&2; return; }
   # The same bytes keep their date, and so their place in the build cache.
   cmp -s "$tmp/threadbook-sql" fetched/slim/threadbook-sql || mv "$tmp/threadbook-sql" fetched/slim/
   ln -f fetched/slim/threadbook-sql fetched/full/
@@ -45,14 +45,15 @@ fetch_sql() {
 fetch_deno() {
   [[ $(fetched/full/deno --version 2>/dev/null) != "deno $deno_version "* ]] || return 0
   [[ -n $deno_package ]] || { lack "no JavaScript: no Deno is pinned for $(uname -m)"; return; }
-  (cd "$tmp" && npm pack --silent "$deno_package@$deno_version") >"$tmp/log" 2>&1 ||
+  (cd "$tmp" && npm pack --silent --fetch-retries=1 --fetch-timeout=60000 "$deno_package@$deno_version") >"$tmp/log" 2>&1 ||
     { lack "no JavaScript: npm can't get $deno_package@$deno_version"; tail -n 5 "$tmp/log" >&2; return; }
   local tarball
   tarball=$(echo "$tmp"/*.tgz)
   sha512sum --quiet --check <<<"$deno_sha512  $tarball" >&2 ||
     { lack "no JavaScript: the package of Deno is not the one that is pinned"; return; }
-  tar -xzf "$tarball" -C "$tmp" package/deno && chmod 755 "$tmp/package/deno" &&
-    mv "$tmp/package/deno" fetched/full/ || lack "no JavaScript: there is no program in the package"
+  tar -xzf "$tarball" -C "$tmp" package/deno || { lack "no JavaScript: there is no program in the package"; return; }
+  chmod 755 "$tmp/package/deno"
+  mv "$tmp/package/deno" fetched/full/
 }
 
 fetch_sql

@@ -19,6 +19,7 @@ type box struct {
 	cell    *cell
 	number  int64 // of the last output
 	gone    bool
+	slept   bool // gone to disk
 }
 
 // A cell is one run of a script. Its fields are under the box's lock.
@@ -76,7 +77,7 @@ func (b *box) interrupt() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
-		return sandbox.ErrGone
+		return b.why()
 	}
 	if b.cell != nil && b.cell.result == nil {
 		b.cell.halt(sandbox.Interrupted)
@@ -88,7 +89,7 @@ func (b *box) reset() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
-		return sandbox.ErrGone
+		return b.why()
 	}
 	b.vars = map[sandbox.Language]map[string]string{}
 	if c := b.cell; c != nil && c.result == nil {
@@ -107,7 +108,7 @@ func (b *box) begin(ctx context.Context, wanted sandbox.Cell) (*cell, sandbox.Re
 		switch c := b.cell; {
 		case b.gone:
 			b.mu.Unlock()
-			return nil, sandbox.Result{}, sandbox.ErrGone
+			return nil, sandbox.Result{}, b.why()
 		case c != nil && c.id == wanted.ID:
 			b.mu.Unlock()
 			return c, sandbox.Result{}, nil

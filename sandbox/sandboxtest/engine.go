@@ -25,6 +25,7 @@ import (
 type Engine struct {
 	mu     sync.Mutex
 	boxes  map[string]*box
+	asleep map[string]*box
 	faults map[string]error
 	cells  sync.WaitGroup
 }
@@ -32,7 +33,7 @@ type Engine struct {
 // NewEngine makes an engine that ends with the test, and fails the test if a
 // cell doesn't.
 func NewEngine(t testing.TB) *Engine {
-	e := &Engine{boxes: map[string]*box{}, faults: map[string]error{}}
+	e := &Engine{boxes: map[string]*box{}, asleep: map[string]*box{}, faults: map[string]error{}}
 	t.Cleanup(func() {
 		e.mu.Lock()
 		for _, b := range e.boxes {
@@ -45,7 +46,7 @@ func NewEngine(t testing.TB) *Engine {
 }
 
 // Fail makes the next call of that name ("Open", "Run", "Put", "Get", "List",
-// "Interrupt", "Reset", "Remove", "Probe") fail, on whichever provider it is.
+// "Interrupt", "Reset", "Remove", "Probe", "Sleep", "Awake", "Asleep") fail, on whichever provider it is.
 func (e *Engine) Fail(call string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,6 +71,7 @@ func (e *Engine) Kill(thread string, status sandbox.Status) {
 		b.kill(status)
 		delete(e.boxes, thread)
 	}
+	delete(e.asleep, thread)
 }
 
 // Provider returns one process's view of the engine.
@@ -88,6 +90,11 @@ func (p *provider) Open(ctx context.Context, thread string) (sandbox.Session, er
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := e.boxes[thread]
+	if slept := e.asleep[thread]; slept != nil {
+		delete(e.asleep, thread)
+		b = slept.wake()
+		e.boxes[thread] = b
+	}
 	if b == nil || b.isGone() {
 		b = newBox(e)
 		e.boxes[thread] = b

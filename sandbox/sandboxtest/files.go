@@ -43,7 +43,7 @@ func (s *session) List(_ context.Context, dir string) ([]sandbox.File, bool, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
-		return nil, false, sandbox.ErrGone
+		return nil, false, s.why()
 	}
 	prefix := ""
 	if dir = path.Clean(dir); dir != "." {
@@ -82,7 +82,7 @@ func (s *session) Put(_ context.Context, name string, r io.Reader, size int64) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone {
-		return sandbox.ErrGone
+		return s.why()
 	}
 	if leaves(name) || s.isFolder(path.Clean(name)) {
 		return fmt.Errorf("writing %q: %w", name, sandbox.ErrBadPath)
@@ -102,7 +102,7 @@ func (s *session) Get(_ context.Context, name string, w io.Writer, limit int64) 
 	s.mu.Unlock()
 	switch {
 	case gone:
-		return sandbox.ErrGone
+		return s.why()
 	case leaves(name) || folder:
 		return fmt.Errorf("reading %q: %w", name, sandbox.ErrBadPath)
 	case !found:

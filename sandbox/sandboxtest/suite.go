@@ -80,6 +80,7 @@ func (s Suite) Run(t *testing.T) {
 		{"Resume", testResume},
 		{"Life", testLife},
 		{"Threads", testThreads},
+		{"Sleep", testSleep},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,7 @@ class Refused(Exception):
 class Cells:
     def __init__(self, outbox, kernels, limits):
         self._outbox, self._kernels, self._limits = outbox, kernels, limits
-        self._used = set()  # languages that have state of the thread's
+        self._used = set()  # kernels that have state of the thread's
         self._cell = None  # the last one
         self.last = 0
 
@@ -165,7 +165,7 @@ class _Cell:
             ended = err
         lost = lost or not self._kernel.running
         if not self._kernel.running:
-            self._used.discard(self._language)
+            self._used.discard(self._kernel)
         self._sink.close()
         status, error = self._verdict(ended)
         self._finish(status, time.monotonic() - started, lost, error)
@@ -193,7 +193,7 @@ class _Cell:
             await self._kernel.ready()
 
     async def _execute(self, code):
-        self._used.add(self._language)
+        self._used.add(self._kernel)
         self._executing = True
         watchdog = Watchdog(self._limits, self._kernels.values(), self._kernel, self.stop)
         timer = asyncio.get_running_loop().call_later(self._seconds, self._timed_out)
@@ -211,9 +211,9 @@ class _Cell:
 
     def _tell_loss(self):
         """Says that the kernel ended between two cells, if it did."""
-        if self._language not in self._used or self._kernel.running:
+        if self._kernel not in self._used or self._kernel.running:
             return False
-        self._used.discard(self._language)
+        self._used.discard(self._kernel)
         self._sink.write(
             "stderr", f"[{self._language} has ended since the last cell; its variables are lost]\n"
         )

@@ -17,7 +17,7 @@ import stat
 import limits
 
 WORKSPACE = "/workspace"
-TEMPORARY = ".threadbook-"  # begins the name of a file that is still arriving
+TEMPORARY = ".threadbook-"  # begins the names of what is ours: files that are still arriving
 
 MAX_PATH = 1024  # bytes
 MAX_DEPTH = 32  # folders that a listing goes down
@@ -153,20 +153,19 @@ def _walk(folder, prefix, depth, budget):
             found = [(_sort_key(entry), entry) for entry in budget.take(entries)]
         for _, entry in sorted(found, key=lambda pair: pair[0]):
             with contextlib.suppress(OSError):
-                if not _can_be_named(prefix + entry.name):
+                if not _can_be_named(prefix + entry.name) or entry.name.startswith(TEMPORARY):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     if depth < MAX_DEPTH:
                         inner = _enter(entry.name, folder)
                         yield from _walk(inner, f"{prefix}{entry.name}/", depth + 1, budget)
                 elif entry.is_file(follow_symlinks=False):
-                    if not entry.name.startswith(TEMPORARY):
-                        info = entry.stat(follow_symlinks=False)
-                        yield {
-                            "path": prefix + entry.name,
-                            "size": info.st_size,
-                            "mtime": info.st_mtime,
-                        }
+                    info = entry.stat(follow_symlinks=False)
+                    yield {
+                        "path": prefix + entry.name,
+                        "size": info.st_size,
+                        "mtime": info.st_mtime,
+                    }
     finally:
         os.close(folder)
 

@@ -103,7 +103,7 @@ func (c *cell) rows(result *duckdb.Result, kind duckdb.StatementType) *fault {
 		}
 		return nil
 	}
-	c.show(event{Data: map[string]string{"text/plain": t.text(), "text/html": t.html()}})
+	c.show(event{Data: map[string]any{"text/plain": t.text(), "text/html": t.html(), tableMIME: t.data()}})
 	return nil
 }
 

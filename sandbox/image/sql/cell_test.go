@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +57,7 @@ func (b *bench) gives(t *testing.T, code string) string {
 	var s strings.Builder
 	for _, e := range b.said {
 		s.WriteString(e.Text)
-		if text := e.Data["text/plain"]; text != "" {
+		if text, ok := e.Data["text/plain"].(string); ok {
 			s.WriteString(text + "\n")
 		}
 	}
@@ -127,6 +128,25 @@ func TestHTML(t *testing.T) {
 	const want = "<table border=\"1\" class=\"dataframe\">\n<thead>\n<tr><th>n</th><th>a&amp;b</th></tr>\n</thead>\n<tbody>\n" +
 		"<tr><td align=\"right\">1</td><td>&lt;b&gt;</td></tr>\n</tbody>\n</table>\n<p>1 row × 2 columns</p>"
 	if got := b.said[0].Data["text/html"]; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestData(t *testing.T) {
+	b := newBench(t, nil)
+	b.gives(t, `SELECT 1 AS i, 9007199254740993 AS large, 1.50::DECIMAL(9,2) AS d, 'inf'::DOUBLE AS inf, 'nan'::DOUBLE AS nan,
+		true AS b, 'x' AS s, DATE '2024-01-02' AS day, INTERVAL 2 DAY AS span, [1] AS list, repeat('é', 300) AS long
+		UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL ORDER BY 1`)
+	got, err := json.Marshal(b.said[0].Data[tableMIME])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"columns":[{"name":"i","type":"integer"},{"name":"large","type":"integer"},{"name":"d","type":"number"},` +
+		`{"name":"inf","type":"number"},{"name":"nan","type":"number"},{"name":"b","type":"boolean"},{"name":"s","type":"string"},` +
+		`{"name":"day","type":"date"},{"name":"span","type":"duration"},{"name":"list","type":"other"},{"name":"long","type":"string"}],` +
+		`"rows":[[1,"9007199254740993",1.50,"inf",null,true,"x","2024-01-02","2 days","[1]","` + strings.Repeat("é", 199) + `…"],` +
+		`[null,null,null,null,null,null,null,null,null,null,null]],"shape":[2,11]}`
+	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

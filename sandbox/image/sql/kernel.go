@@ -27,10 +27,10 @@ type request struct {
 // An event is a line of JSON for the agent: text, a result, or the end of the
 // cell.
 type event struct {
-	Text string            `json:"text,omitempty"`
-	Data map[string]string `json:"data,omitempty"` // by MIME type
-	End  string            `json:"end,omitempty"`  // the request's word
-	Fail *fault            `json:"fail,omitempty"` // what went wrong, at the end
+	Text string         `json:"text,omitempty"`
+	Data map[string]any `json:"data,omitempty"` // by MIME type
+	End  string         `json:"end,omitempty"`  // the request's word
+	Fail *fault         `json:"fail,omitempty"` // what went wrong, at the end
 }
 
 // serve runs cells until stdin ends. The tables are opened with the first
@@ -84,8 +84,6 @@ func (e *engine) runInterruptibly(r request, interrupts <-chan os.Signal, show f
 	if r.Memory > 0 {
 		_ = e.limit(r.Memory) // refused where more is in use already, and rightly so
 	}
-	// Where results go. It is not there from the start, and COPY makes no folders.
-	_ = os.Mkdir("outputs", 0o755)
 	c := cell{engine: e, show: show}
 	return c.run(r.Code)
 }

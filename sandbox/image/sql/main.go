@@ -3,6 +3,7 @@
 //
 //	threadbook-sql kernel FD TABLES    cells from stdin, what they show to FD
 //	threadbook-sql run SQL             SQL on a table from stdin, results to stdout
+//	threadbook-sql version             DuckDB's
 //
 // It is a module and a program of its own because DuckDB is C++, while
 // threadbook itself builds without a C compiler. It uses DuckDB's own
@@ -18,6 +19,7 @@
 //	names    tables that are files
 //	shown    the first rows of a result, as text
 //	table    these as an aligned table and as HTML
+//	data     and for programs
 //	columns  whole tables, to and from Python
 //	fault    errors, with where they are
 package main
@@ -48,8 +50,11 @@ func command(args []string) error {
 		return serve(os.Stdin, os.NewFile(uintptr(fd), "events"), args[2])
 	case len(args) == 2 && args[0] == "run":
 		return runOnce(args[1])
+	case len(args) == 1 && args[0] == "version":
+		fmt.Println(duckdb.LibraryVersion())
+		return nil
 	}
-	return fmt.Errorf("usage: threadbook-sql kernel FD TABLES | run SQL")
+	return errors.New("usage: threadbook-sql kernel FD TABLES | run SQL | version")
 }
 
 // runOnce runs SQL on no tables of its own but threadbook_input(), which comes

@@ -72,7 +72,7 @@ func (s *sample) close() {
 func (e *engine) texts(s *sample) (*table, string) {
 	t := &table{names: s.names, total: s.rows, columns: s.columns}
 	for _, kind := range s.types {
-		t.numeric = append(t.numeric, isNumber(duckdb.GetTypeId(kind)))
+		t.types = append(t.types, duckdb.GetTypeId(kind))
 	}
 	if len(s.chunks) == 0 {
 		return t, ""
@@ -115,16 +115,6 @@ func stringAt(vector duckdb.Vector, row duckdb.IdxT) value {
 	data := (*duckdb.StringT)(duckdb.VectorGetData(vector))
 	at := unsafe.Slice(data, row+1)
 	return value{text: duckdb.StringTData(&at[row])}
-}
-
-func isNumber(t duckdb.Type) bool {
-	switch t {
-	case duckdb.TypeTinyInt, duckdb.TypeSmallInt, duckdb.TypeInteger, duckdb.TypeBigInt,
-		duckdb.TypeUTinyInt, duckdb.TypeUSmallInt, duckdb.TypeUInteger, duckdb.TypeUBigInt,
-		duckdb.TypeHugeInt, duckdb.TypeUHugeInt, duckdb.TypeFloat, duckdb.TypeDouble, duckdb.TypeDecimal:
-		return true
-	}
-	return false
 }
 
 // registerShown makes threadbook_shown() known to DuckDB.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode"
 
+	duckdb "github.com/duckdb/duckdb-go-bindings"
 	"golang.org/x/text/width"
 )
 
@@ -14,7 +15,7 @@ const maxWidth = 80 // columns of the screen that a value takes in the text
 // A table is the beginning of a result, ready to be shown.
 type table struct {
 	names   []string
-	numeric []bool // by column
+	types   []duckdb.Type
 	rows    [][]value
 	total   int64 // rows of the whole result
 	columns int   // of the whole result
@@ -30,6 +31,11 @@ func (v value) String() string {
 		return "NULL"
 	}
 	return v.text
+}
+
+func (t *table) isNumeric(column int) bool {
+	kind := dataType(t.types[column])
+	return kind == "integer" || kind == "number"
 }
 
 // text is the table for a fixed-width font.
@@ -72,7 +78,7 @@ func (t *table) pad(b *strings.Builder, column int, s string, w int) {
 	gap := strings.Repeat(" ", w-columnsOf(s))
 	last := column == len(t.names)-1
 	switch {
-	case t.numeric[column]:
+	case t.isNumeric(column):
 		b.WriteString(gap + s)
 	case last:
 		b.WriteString(s)
@@ -96,7 +102,7 @@ func (t *table) html() string {
 		b.WriteString("<tr>")
 		for i, v := range row {
 			align := ""
-			if t.numeric[i] {
+			if t.isNumeric(i) {
 				align = ` align="right"`
 			}
 			fmt.Fprintf(&b, "<td%s>%s</td>", align, html.EscapeString(v.String()))

@@ -47,6 +47,7 @@ class Kernel:
 
     environment = {}  # beside the agent's
     transport = "ipc"
+    straggling = 0.0  # seconds that a cell's value may come after the cell's end
 
     def __init__(self, children, user_limits):
         self._children, self._limits = children, user_limits
@@ -113,7 +114,7 @@ class Kernel:
             processes.kill(lambda process: process.session == session)
 
     async def _run(self, code, sink, *, silent):
-        cell = self._cell = _Cell(sink)
+        cell = self._cell = _Cell(sink, self.straggling)
         try:
             cell.message = await self._ask(
                 "execute_request",
@@ -268,7 +269,7 @@ class Kernel:
             if kind == "stream" and sum(len(piece) for _, piece in self._late) < MAX_LATE:
                 self._late.append((_stream(content), content["text"][:MAX_LATE]))
             return
-        cell.heard()
+        cell.heard(kind)
         ours = message["parent_header"].get("msg_id") == cell.message
         if kind == "status" and ours and content["execution_state"] == "idle":
             cell.idle()
@@ -292,8 +293,8 @@ class Kernel:
 class _Cell:
     """A cell that is running: what the kernel has said of it so far."""
 
-    def __init__(self, sink):
-        self.sink = sink
+    def __init__(self, sink, straggling):
+        self.sink, self._straggling = sink, straggling
         self.message = None
         self.outcome = Outcome()
         self.ended = asyncio.get_running_loop().create_future()
@@ -313,11 +314,14 @@ class _Cell:
         self.heard_end = True
         self._settle()
 
-    def heard(self):
+    def heard(self, kind):
+        if kind == "execute_result":
+            self._straggling = 0.0  # the last there is to come
         if self._timer is not None:
             self._settle()
 
     def failed(self, content):
+        self._straggling = 0.0
         self.outcome = Outcome(
             str(content["ename"]), str(content["evalue"]), "\n".join(content["traceback"])
         )
@@ -328,10 +332,11 @@ class _Cell:
 
     def _settle(self):
         self.cancel()
-        if self.heard_end and self._replied:
-            self._end()
+        wait = self._straggling if self.heard_end and self._replied else SETTLE
+        if wait:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._end)
         else:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE, self._end)
+            self._end()
 
     def _end(self):
         if not self.ended.done():

@@ -1,5 +1,6 @@
 """R: IRkernel, started with the first cell that is in R."""
 
+import json
 import re
 import resource
 
@@ -8,6 +9,8 @@ from languages import Outcome, jupyter
 
 PROGRAM = "/usr/bin/R"
 PROFILE = "/opt/threadbook/agent/languages/r/kernel.R"
+
+TABLE = "application/vnd.threadbook.table+json"  # as text, see tables.R
 
 # What R maps beside what it uses, with the usual libraries loaded.
 LIBRARIES = 500 << 20
@@ -43,6 +46,12 @@ class R(jupyter.Kernel):
         frames = _ITS_FRAMES.sub("", frames).strip("\n")
         traceback = f"{head}\nTraceback:\n{frames}" if frames else head
         return Outcome(name, _SAYS_ERROR.sub("", value), traceback)
+
+    def _output(self, sink, kind, content):
+        data = content.get("data", {})
+        if TABLE in data:
+            data[TABLE] = json.loads(data[TABLE])
+        super()._output(sink, kind, content)
 
     def tighten(self):
         pass  # R has no way to be told from outside

@@ -11,8 +11,10 @@ options(
   jupyter.plot_mimetypes = "image/png",
   # Of a table 50 rows.
   repr.matrix.max.rows = 50, repr.matrix.max.cols = 50,
-  jupyter.display_mimetypes =
-    c("text/plain", "text/html", "text/markdown", "text/latex", "application/json", "image/png", "image/svg+xml"),
+  jupyter.display_mimetypes = c(
+    "text/plain", "text/html", "text/markdown", "text/latex", "application/json",
+    "application/vnd.threadbook.table+json", "image/png", "image/svg+xml"
+  ),
   # Nothing can be downloaded, and nobody can be asked where from.
   repos = c(CRAN = "http://no-network.invalid"), menu.graphics = FALSE, pkgType = "source",
   width = 120, scipen = 7, digits.secs = 3, warn = 1
@@ -20,11 +22,6 @@ options(
 
 # Help pages in plain letters: R would strike them over, as for a typewriter.
 invisible(tools::Rd2txt_options(underline_titles = FALSE))
-
-# readline() would wait for an answer, and not even be interrupted.
-invisible(IRkernel:::Kernel$methods(handle_stdin = function() {
-  stop("nobody can type into a running cell: put the value into the code instead of readline()", call. = FALSE)
-}))
 
 local({
   method <- function(generic, class, run) registerS3method(generic, class, run, asNamespace("repr"))
@@ -47,6 +44,25 @@ local({
     shown <- utils::capture.output(print(as.data.frame(utils::head(obj, rows))))
     paste(c(shown, sprintf("(%s)", shape)), collapse = "\n")
   })
+
+  # Of one with lists or matrices for columns repr makes no HTML, but an error.
+  html <- utils::getS3method("repr_html", "data.frame", envir = asNamespace("repr"))
+  method("repr_html", "data.frame", function(obj, ...) {
+    if (ncol(obj) > 0) tryCatch(html(obj, ...), error = function(e) NULL)
+  })
+
+  ours <- new.env(parent = baseenv())
+  sys.source("/opt/threadbook/agent/languages/r/tables.R", ours)
+  mimes <- c(repr::mime2repr, list("application/vnd.threadbook.table+json" = ours$threadbook_table))
+  utils::assignInNamespace("mime2repr", mimes, "repr")
 })
 
-IRkernel::main()
+# What IRkernel::main() does, but for one thing: readline() fails, where it would wait for an
+# answer that nobody can give, and not even let itself be interrupted.
+local({
+  kernel <- IRkernel:::Kernel$new(connection_file = commandArgs(TRUE)[[1]])
+  kernel$executor$handle_stdin <- function() {
+    stop("nobody can type into a running cell: put the value into the code instead", call. = FALSE)
+  }
+  kernel$run()
+})

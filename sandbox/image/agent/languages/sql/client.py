@@ -43,7 +43,7 @@ class Sql:
     def __init__(self, children, user_limits):
         self._children, self._limits = children, user_limits
         self._child = self._pipes = None
-        self._was_killed = False
+        self._restarted = False
 
     @property
     def running(self):
@@ -55,11 +55,12 @@ class Sql:
 
     async def ready(self):
         if not self.running:
+            self._restarted = self._child is not None
             self._start()
 
     async def execute(self, code, sink):
-        if self._was_killed:
-            self._was_killed = False
+        if self._restarted:
+            self._restarted = False
             sink.write("stderr", "[the tables are still there; what was temporary is gone]\n")
         cell = _Cell(self._pipes, sink)
         try:
@@ -71,7 +72,6 @@ class Sql:
             cell.close()
         if cell.ended.done():
             return cell.ended.result()
-        self._was_killed = True
         raise Died(self._child.ended.result())
 
     def interrupt(self):
@@ -80,7 +80,7 @@ class Sql:
     async def gone(self):
         if self._child is not None:
             await asyncio.wait((self._child.ended,))
-        self._was_killed = False
+            self._child = None
         for home in HOMES:
             with contextlib.suppress(OSError):
                 for name in os.listdir(home):

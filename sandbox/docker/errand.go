@@ -1,0 +1,113 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+)
+
+// A listing is what our runtime says of its checkpoints; package runtime has the
+// whole of it.
+type listing struct {
+	Layout      int
+	Dir         string
+	Free, Bytes int64
+	Runsc       string
+	Checkpoints []struct {
+		Name    string
+		Created time.Time
+		Bytes   int64
+		Base    string
+		Runsc   string
+	}
+	Broken []string
+}
+
+const (
+	listingLayout = 1
+	maxListing    = 8 << 20
+	errandTimeout = time.Minute
+)
+
+// has is whether there is a checkpoint of that name that this machine's runsc
+// can restore.
+func (l *listing) has(name string) bool {
+	for _, c := range l.Checkpoints {
+		if c.Name == name {
+			return c.Runsc == l.Runsc
+		}
+	}
+	return false
+}
+
+// errand has our runtime delete the named checkpoints and list those that are
+// left. The engine has no way to talk to a runtime but by a container.
+func (p *Provider) errand(ctx context.Context, plan *plan, remove ...string) (*listing, error) {
+	ctx, cancel := context.WithTimeout(ctx, errandTimeout)
+	defer cancel()
+	words := "list"
+	if len(remove) > 0 {
+		words = "delete " + strings.Join(remove, " ")
+	}
+	created, err := p.engine.ContainerCreate(ctx, &container.Config{
+		Image:      plan.image,
+		Labels:     p.labelsOf(blueprint{role: roleErrand}),
+		Env:        []string{envErrand + "=" + words},
+		Entrypoint: []string{"true"},
+	}, &container.HostConfig{
+		Runtime: runtimeOurs, NetworkMode: "none", LogConfig: container.LogConfig{Type: "none"},
+	}, nil, nil, "")
+	if err != nil {
+		return nil, fmt.Errorf("an errand: %w", err)
+	}
+	defer p.discardLate(ctx, created.ID)
+	output, err := p.engine.ContainerAttach(ctx, created.ID, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
+	if err != nil {
+		return nil, fmt.Errorf("an errand: %w", err)
+	}
+	defer output.Close()
+	defer context.AfterFunc(ctx, output.Close)()
+	if err := p.engine.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
+		return nil, fmt.Errorf("an errand: %w", err)
+	}
+	var said, complained bytes.Buffer
+	if _, err := stdcopy.StdCopy(&said, &complained, io.LimitReader(output.Reader, maxListing)); err != nil {
+		return nil, fmt.Errorf("an errand: reading what it says: %w", err)
+	}
+	l := new(listing)
+	if err := json.Unmarshal(said.Bytes(), l); err != nil {
+		return nil, fmt.Errorf("an errand ended with %.200q and %.400q", said.String(), complained.String())
+	}
+	if l.Layout != listingLayout {
+		return nil, fmt.Errorf("the runtime %s on this machine is of another version: deploy/setup.sh installs the right one", runtimeOurs)
+	}
+	return l, nil
+}
+
+// Codes of our runtime's failures, as package runtime has them.
+const (
+	faultNoCheckpoint  = "no-checkpoint"
+	faultBadCheckpoint = "bad-checkpoint"
+	faultDoesNotFit    = "does-not-fit"
+)
+
+var faultPattern = regexp.MustCompile(`threadbook-runtime: ([a-z-]+): `)
+
+// faultOf is the code of our runtime's failure in what the engine says, or "".
+func faultOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	if found := faultPattern.FindStringSubmatch(err.Error()); found != nil {
+		return found[1]
+	}
+	return ""
+}
