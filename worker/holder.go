@@ -279,7 +279,7 @@ func (h *holder) work(ctx, turnCtx context.Context) (sessions.TurnStatus, error)
 		return sessions.TurnOK, h.record(ctx, &sessions.Notice{Code: "no_model", Text: h.NoModel})
 	}
 	loop := &agent.Loop{
-		Model: modelOf{h.Model, turnCtx, h.Metrics}, System: systemPrompt, Tools: h.notebook(ctx, turnCtx).All(), Steps: h.TurnSteps,
+		Model: modelOf{h.Model, turnCtx, h.Metrics}, System: systemPrompt(), Tools: h.notebook(ctx, turnCtx).All(), Steps: h.TurnSteps,
 		Record:  h.record,
 		Partial: h.partial(ctx),
 		Pause: func() error {

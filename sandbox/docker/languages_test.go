@@ -133,6 +133,27 @@ func TestLanguages(t *testing.T) {
 	})
 }
 
+// TestLanguagesSleep has every kernel on disk, and back with its variables.
+func TestLanguagesSleep(t *testing.T) {
+	t.Parallel()
+	p := sleeper(t).attached(t)
+	th := sandboxtest.Open(t, p, "languages")
+	for _, d := range dialects() {
+		cellIn(t, th, d.language, d.set).Want(t, sandbox.OK)
+	}
+	cellIn(t, th, sandbox.SQL, "CREATE TABLE t AS SELECT 43 AS x").Want(t, sandbox.OK)
+	putToSleep(t, p, th.ID)
+	th.Reopen(t)
+	for _, d := range dialects() {
+		if got := textOf(cellIn(t, th, d.language, d.show).Want(t, sandbox.OK)); !strings.Contains(got, "42") {
+			t.Errorf("%s shows %q", d.language, got)
+		}
+	}
+	if got := textOf(cellIn(t, th, sandbox.SQL, "FROM t").Want(t, sandbox.OK)); !strings.Contains(got, "43") {
+		t.Errorf("SQL shows %q", got)
+	}
+}
+
 func testDialect(t *testing.T, th *sandboxtest.Thread, d dialect) {
 	keeps := func(t *testing.T) {
 		t.Helper()
