@@ -57,25 +57,25 @@ func (p *Provider) errand(ctx context.Context, plan *plan, remove ...string) (*l
 	if len(remove) > 0 {
 		words = "delete " + strings.Join(remove, " ")
 	}
-	created, err := p.engine.ContainerCreate(ctx, &container.Config{
+	id, err := p.register(ctx, &container.Config{
 		Image:      plan.image,
 		Labels:     p.labelsOf(blueprint{role: roleErrand}),
 		Env:        []string{envErrand + "=" + words},
 		Entrypoint: []string{"true"},
 	}, &container.HostConfig{
 		Runtime: runtimeOurs, NetworkMode: "none", LogConfig: container.LogConfig{Type: "none"},
-	}, nil, nil, "")
+	}, "")
 	if err != nil {
 		return nil, fmt.Errorf("an errand: %w", err)
 	}
-	defer p.discardLate(ctx, created.ID)
-	output, err := p.engine.ContainerAttach(ctx, created.ID, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
+	defer p.discardLate(ctx, id)
+	output, err := p.engine.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
 	if err != nil {
 		return nil, fmt.Errorf("an errand: %w", err)
 	}
 	defer output.Close()
 	defer context.AfterFunc(ctx, output.Close)()
-	if err := p.engine.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
+	if err := p.engine.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
 		return nil, fmt.Errorf("an errand: %w", err)
 	}
 	var said, complained bytes.Buffer

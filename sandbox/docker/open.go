@@ -190,7 +190,7 @@ func (p *Provider) makeNew(ctx context.Context, plan *plan, b blueprint) (*conn,
 // begin makes a container, attaches to it and starts it.
 func (p *Provider) begin(ctx context.Context, plan *plan, b blueprint) (*conn, error) {
 	config, host := p.spec(plan.machine, plan.image, b)
-	created, err := p.engine.ContainerCreate(ctx, config, host, nil, nil, b.name)
+	id, err := p.register(ctx, config, host, b.name)
 	switch {
 	case cerrdefs.IsConflict(err):
 		return nil, errTryAgain
@@ -199,12 +199,29 @@ func (p *Provider) begin(ctx context.Context, plan *plan, b blueprint) (*conn, e
 	case err != nil:
 		return nil, err
 	}
-	c, err := p.start(ctx, b.thread, created.ID)
+	c, err := p.start(ctx, b.thread, id)
 	if err != nil {
-		p.discardLate(ctx, created.ID)
+		p.discardLate(ctx, id)
 		return nil, err
 	}
 	return c, nil
+}
+
+// register has the engine make a container, by a name or with none. The request goes on when
+// ctx ends: the engine would make the container all the same, and nobody would
+// know of it.
+func (p *Provider) register(ctx context.Context, config *container.Config, host *container.HostConfig, name string) (string, error) {
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	created, err := p.engine.ContainerCreate(late, config, host, nil, nil, name)
+	if err != nil {
+		return "", err
+	}
+	if ctx.Err() != nil {
+		p.discardLate(ctx, created.ID)
+		return "", context.Cause(ctx)
+	}
+	return created.ID, nil
 }
 
 // discardLate discards a container even where ctx has ended.

@@ -171,7 +171,10 @@ func (s *store) flush() error {
 }
 
 // remove deletes a checkpoint, if there is one. Its data stays for as long as
-// somebody is reading it.
+// somebody is reading it. Nothing waits for the disk here: it would be most of
+// the time that a thread takes to wake up, and a checkpoint that comes back
+// with a crash of the machine is one that the driver has no note of, which the
+// reaper takes.
 func (s *store) remove(name string) error {
 	d, err := s.describe(name)
 	if codeOf(err) == NoCheckpoint {
@@ -183,7 +186,7 @@ func (s *store) remove(name string) error {
 	if d != nil {
 		s.discard(d.data())
 	}
-	return s.flush()
+	return nil
 }
 
 // remove deletes the checkpoint unless it was replaced; its data goes when it is
