@@ -23,6 +23,7 @@ type hostile struct {
 	timeout  time.Duration
 	want     sandbox.Status // OK by default
 	lost     bool           // whether the variables are gone then
+	mayLose  bool           // they are where the machine is too busy for the watch to keep up
 	says     string         // in the output or the error
 	never    string         // in the output
 }
@@ -47,7 +48,7 @@ var hostiles = []hostile{
 
 	// Memory.
 	{name: "OneLargeArray", code: "import numpy as np\nnp.ones(10**10)", want: sandbox.OutOfMemory, says: "Unable to allocate"},
-	{name: "ManyArrays", code: "import numpy as np\ndef grow():\n    kept = []\n    while True: kept.append(np.ones(10**6))\ngrow()", want: sandbox.OutOfMemory},
+	{name: "ManyArrays", code: "import numpy as np\ndef grow():\n    kept = []\n    while True: kept.append(np.ones(10**6))\ngrow()", want: sandbox.OutOfMemory, mayLose: true},
 	{name: "AChildsMemory", language: sandbox.Bash, code: "python3 -c \"kept = []\nwhile True: kept.append(b'x' * 1000000)\"", want: sandbox.OutOfMemory, says: "limit"},
 
 	// Processes.
@@ -138,6 +139,9 @@ func (h hostile) run(t *testing.T, th *sandboxtest.Thread) {
 	}
 	if h.never != "" && strings.Contains(said, h.never) {
 		t.Errorf("it says %.2000q, with %q", said, h.never)
+	}
+	if ran.Lost && h.mayLose {
+		h.lost = true
 	}
 	if ran.Lost != h.lost || ran.Gone {
 		t.Errorf("lost %v, gone %v; error %+v", ran.Lost, ran.Gone, ran.Error)

@@ -243,7 +243,7 @@ func TestOneLanguage(t *testing.T) {
 
 func testTablesStay(t *testing.T, th *sandboxtest.Thread) {
 	cellIn(t, th, sandbox.SQL, "CREATE TABLE t AS SELECT 42 AS n; CREATE TEMP TABLE gone AS SELECT 1").Want(t, sandbox.OK)
-	cellIn(t, th, sandbox.Bash, "pkill -9 threadbook-sql").Want(t, sandbox.OK)
+	cellIn(t, th, sandbox.Bash, "pkill -9 threadbook-sql; while pgrep threadbook-sql >/dev/null; do :; done").Want(t, sandbox.OK)
 	ran := cellIn(t, th, sandbox.SQL, "SELECT n FROM t").Want(t, sandbox.OK)
 	if !ran.Lost || !strings.Contains(textOf(ran), "42") || !strings.Contains(ran.Text("stderr"), "tables are still there") {
 		t.Errorf("result %+v, output %q", ran.Result, textOf(ran))
@@ -264,7 +264,7 @@ func testParquet(t *testing.T, th *sandboxtest.Thread) {
 import pandas as pd
 a = pd.read_parquet('a.parquet')
 print(a.shape, a.n.sum(), a.s[2999], a.d.dt.year[0], dict(a.dtypes.astype(str)))
-b = a.assign(z=pd.to_datetime('2024-05-06 07:08:09').tz_localize('Europe/Berlin'), f=[None, 0.1, 1/3] * 1000, c=[[1, 2], None, []] * 1000).set_index('n')
+b = a.assign(z=pd.to_datetime('2024-05-06 07:08:09').tz_localize('Europe/Berlin'), f=[None, 0.1, 1/3] * 1000, c=[[1, 2], [3, 4]] * 1500).set_index('n')
 b.to_parquet('b.parquet')
 pd.testing.assert_frame_equal(pd.read_parquet('b.parquet'), b, check_dtype=False)
 print(len(pd.read_parquet('b.parquet', columns=['s'], filters=[('n', '<', 10)])))`).Want(t, sandbox.OK)

@@ -158,6 +158,8 @@ func TestFaults(t *testing.T) {
 		{"Column", "SELECT 1;\n\nSELECT 'é', nosuch FROM 'people.csv'", "BinderError", `Referenced column "nosuch" not found`,
 			"line 3: SELECT 'é', nosuch FROM 'people.csv'\n                    ^ column 13\n"},
 		{"Tab", "SELECT\n\tnosuch FROM 'people.csv'", "BinderError", "nosuch", "line 2: \tnosuch FROM 'people.csv'\n        \t^ column 2\n"},
+		{"LongLine", "SELECT " + strings.Repeat("1, ", 100) + "nosuch" + strings.Repeat(", 2", 100), "BinderError", "nosuch",
+			"line 1: …" + strings.Repeat("1, ", 27)[1:] + "nosuch" + strings.Repeat(", 2", 25)[:74] + "…\n" + strings.Repeat(" ", 89) + "^ column 308\n"},
 		{"Table", "SELECT * FROM nosuch", "CatalogError", "'Q1 2024.csv', 'people.csv', 'people.json'", "column 15"},
 		{"Ambiguous", "FROM people", "BinderError", "any of 'people.csv', 'people.json': write which, as in FROM 'people.", ""},
 		{"Value", "SELECT 'x'::INT", "ConversionError", "Could not convert string 'x' to INT32", "line 1: SELECT 'x'::INT\n"},

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"unsafe"
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
@@ -148,12 +147,15 @@ func writeVector(w *bufio.Writer, vector duckdb.Vector, rows duckdb.IdxT, width 
 // An input is a table that comes from stdin: what threadbook_input() gives.
 type input struct {
 	*bufio.Reader
-	widths []int
+	bound  bool
 	ended  bool
+	widths []int // of the columns' values
 }
 
-// registerInput makes threadbook_input() known to DuckDB.
-func (e *engine) registerInput() error {
+// registerInput makes threadbook_input() known to DuckDB: the table that is
+// read from there.
+func (e *engine) registerInput(from io.Reader) error {
+	e.input = &input{Reader: bufio.NewReaderSize(from, 1<<20)}
 	return e.registerTable("threadbook_input",
 		unsafe.Pointer(C.threadbook_info_t(C.threadbook_input_bind)),
 		unsafe.Pointer(C.threadbook_function_t(C.threadbook_input_fill)))
@@ -161,6 +163,10 @@ func (e *engine) registerInput() error {
 
 // bind reads the head of the table and tells DuckDB its columns.
 func (in *input) bind(info duckdb.BindInfo) error {
+	if in.bound {
+		return errors.New("it can be read once")
+	}
+	in.bound = true
 	line, err := in.ReadBytes('\n')
 	if err != nil {
 		return err
@@ -260,11 +266,6 @@ func (in *input) length() (int, error) {
 func threadbook_input_bind(infoPtr unsafe.Pointer) {
 	info := duckdb.BindInfo{Ptr: infoPtr}
 	e := engineOf(duckdb.BindGetExtraInfo(info))
-	if e.input != nil {
-		duckdb.BindSetError(info, "stdin can be read once")
-		return
-	}
-	e.input = &input{Reader: bufio.NewReaderSize(os.Stdin, 1<<20)}
 	if err := e.input.bind(info); err != nil {
 		duckdb.BindSetError(info, err.Error())
 	}

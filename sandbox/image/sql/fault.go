@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // A fault is how code failed, in the agent's terms.
@@ -76,25 +75,34 @@ func (c *cell) advice(e duckError) string {
 	return ""
 }
 
+// window is how much of a long line is shown on each side of an error.
+const window = 80
+
 // where shows the line of the cell that an error is in, with a mark below it.
 func (c *cell) where(position string) string {
 	at, err := strconv.Atoi(position)
 	if err != nil || at < 0 || at > len(c.code) {
 		return ""
 	}
-	before := c.code[:at]
-	start := strings.LastIndexByte(before, '\n') + 1
-	line, _, _ := strings.Cut(c.code[start:], "\n")
-	head := fmt.Sprintf("line %d: ", strings.Count(before, "\n")+1)
+	start := strings.LastIndexByte(c.code[:at], '\n') + 1
+	line, _, _ := strings.Cut(c.code[at:], "\n")
+	before, after := []rune(c.code[start:at]), []rune(line)
+	column := len(before) + 1
+	if len(before) > window {
+		before = append([]rune("…"), before[len(before)-window:]...)
+	}
+	if len(after) > window {
+		after = append(after[:window:window], '…')
+	}
+	head := fmt.Sprintf("line %d: ", strings.Count(c.code[:at], "\n")+1)
 	// Tabs stay tabs, so that the mark is in its place however wide they are.
 	margin := strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return r
 		}
 		return ' '
-	}, before[start:])
-	column := utf8.RuneCountInString(before[start:]) + 1
-	return fmt.Sprintf("%s%s\n%s%s^ column %d\n", head, line, strings.Repeat(" ", len(head)), margin, column)
+	}, head+string(before))
+	return fmt.Sprintf("%s%s%s\n%s^ column %d\n", head, string(before), string(after), margin, column)
 }
 
 // titled writes each word with a capital: "Invalid Input", "Out Of Memory", "IO".

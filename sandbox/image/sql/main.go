@@ -65,7 +65,7 @@ func runOnce(code string) error {
 		return err
 	}
 	defer e.close()
-	if err := e.registerInput(); err != nil {
+	if err := e.registerInput(os.Stdin); err != nil {
 		return err
 	}
 	if err := e.limit(memoryTotal() / 4); err != nil {

@@ -21,6 +21,9 @@ import pandas as pd
 
 from threadbook import wire, writing
 
+_EXTENDED = ("string", "boolean", "Float32", "Float64")
+_EXACT = 1 << 53  # integers over that have no float of their own
+
 _OPERATORS = {
     **{"=": "=", "==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="},
     **{"in": "IN", "not in": "NOT IN"},
@@ -127,21 +130,33 @@ def _is_nested(kind):
 def _restored(values, kind, notes, name):
     """A column as pandas has it."""
     noted = _note_of(notes, name)
+    dtype = noted.get("numpy_type") or ""
+    if noted.get("pandas_type") == "categorical" or kind.startswith("ENUM"):
+        return pd.Categorical(values)
+    if dtype.startswith("timedelta64"):
+        return pd.Series(values).astype("Int64").astype("m8[ns]")
+    if isinstance(values, np.ma.MaskedArray):
+        return _with_gaps(values, dtype)
+    if dtype in _EXTENDED:
+        return pd.array(values, dtype=dtype)
     if kind == "TIMESTAMP WITH TIME ZONE":
         zone = (noted.get("metadata") or {}).get("timezone") or "UTC"
         return pd.Series(values).dt.tz_localize("UTC").dt.tz_convert(zone)
     if kind == "DATE":
         return values.astype("M8[s]")
-    if noted.get("numpy_type", "").startswith("timedelta64"):
-        return pd.Series(values).astype("Int64").astype("m8[ns]")
     if kind.startswith("TIME"):
         if not kind.startswith("TIMESTAMP"):
             return _each(values, datetime.time.fromisoformat)
     elif _is_nested(kind):
         return _each(values, json.loads)
-    elif kind.startswith("ENUM"):
-        return pd.Categorical(values)
     return values
+
+
+def _with_gaps(values, dtype):
+    """Integers of which some are missing: as floats, unless that would change them."""
+    if dtype.startswith(("Int", "UInt")) or np.abs(values).max() > _EXACT:
+        return pd.arrays.IntegerArray(values.data, values.mask)
+    return values.astype("f8").filled(np.nan)
 
 
 def _each(values, make):

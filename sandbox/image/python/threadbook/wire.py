@@ -118,7 +118,7 @@ def _piece(file, rows, kind):
 
 
 def _joined(pieces, kind):
-    """All blocks of a column as one array; what isn't there as pandas says that."""
+    """All blocks of a column as one array; what isn't there as numpy has it, or masked."""
     if kind not in FIXED:
         joined = np.empty(sum(len(values) for values, _ in pieces), object)
         joined[:] = [value for values, _ in pieces for value in values]
@@ -134,10 +134,8 @@ def _joined(pieces, kind):
     if not gone.any():
         return joined
     if joined.dtype.kind in "iu":
-        joined = joined.astype("f8")
-    elif joined.dtype.kind == "b":
-        joined = joined.astype(object)
-    joined = joined.copy()
+        return np.ma.masked_array(joined, gone)
+    joined = joined.astype(object) if joined.dtype.kind == "b" else joined.copy()
     joined[gone] = {"f": np.nan, "O": None, "M": np.datetime64("NaT")}[joined.dtype.kind]
     return joined
 

@@ -10,6 +10,7 @@ characters cut in two; and one lone surrogate loses all that waits with it.
 import codecs
 import fcntl
 import os
+import select
 import struct
 import termios
 import threading
@@ -22,7 +23,7 @@ READ = 64 << 10
 # Characters that may wait to be sent. A write of more waits for them, so that
 # a flood is held up in the program that makes it and nowhere else.
 WAITING = 256 << 10
-SETTLE = 0.05  # seconds that a cell's end waits for output that is in the pipe
+SETTLE = 0.25  # seconds that a cell's end waits for output that is in the pipe
 
 
 class Stream(OutStream):
@@ -32,6 +33,8 @@ class Stream(OutStream):
     _waiting = []
     _waiting_size = 0
     _lock = threading.RLock()
+    # Held from a read of the pipe until what came is among what waits.
+    _reading = threading.Lock()
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -64,7 +67,8 @@ class Stream(OutStream):
         give_up = time.monotonic() + SETTLE
         while self._in_pipe() and time.monotonic() < give_up:
             time.sleep(0.001)
-        time.sleep(0)  # lets the reading thread hand over what it has in hand
+        with self._reading:
+            pass
         self.flush()
 
     def _flush(self):
@@ -91,8 +95,13 @@ class Stream(OutStream):
     def _watch_pipe_fd(self):
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
-            while data := os.read(self._fid, READ):
-                self.write(decoder.decode(data))
+            while True:
+                select.select([self._fid], [], [])
+                with self._reading:
+                    data = os.read(self._fid, READ)
+                    if not data:
+                        return
+                    self.write(decoder.decode(data))
         except (OSError, ValueError):
             pass  # the kernel is ending
 

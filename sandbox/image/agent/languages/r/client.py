@@ -4,7 +4,6 @@ import json
 import re
 import resource
 
-import limits
 from languages import Outcome, jupyter
 
 PROGRAM = "/usr/bin/R"

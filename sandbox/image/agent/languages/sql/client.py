@@ -31,9 +31,9 @@ PROGRAM = "/usr/local/bin/threadbook-sql"
 
 HOMES = ("/var/lib/threadbook-sql", f"{files.WORKSPACE}/{files.TEMPORARY}sql")
 
-# DuckDB's share of the memory that is left: it counts the large pieces, and
-# there are many small ones. What is over it goes to disk.
-SHARE = 0.8
+# DuckDB's share of the memory that is left. It counts the large pieces, and
+# aggregates have many small ones. What is over it goes to disk.
+SHARE = 0.6
 
 READ = 256 << 10
 MAX_PIPE = 1 << 20  # the most that a pipe can be made to hold
