@@ -18,8 +18,8 @@ import (
 // go test ./cmd/threadbook -run TestBrowser -picture ../../deploy/demo/thread.png
 var picture = flag.String("picture", "", "write a picture of the demo's thread into this file")
 
-// TestBrowser is a person at the page of the demo: clicks a question, sees the
-// chart appear, drops a CSV, runs a cell on it, downloads the file it wrote,
+// TestBrowser is a person at the page of the demo: clicks the three questions,
+// sees the chart and the workbook appear, drops a CSV, runs a cell on it, downloads the file it wrote,
 // and finds all of it again after a reload.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
@@ -56,6 +56,8 @@ func TestBrowser(t *testing.T) {
 				return os.WriteFile(*picture, data, 0o644)
 			}))
 	}
+
+	do("the file", click(askSheet), says("main a", "seattle-by-year.xlsx"), says("main", "The workbook is in the thread"))
 
 	// A drop of a file on the page, and a direct cell on it.
 	do("dropping a file", js(`{
