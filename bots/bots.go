@@ -41,6 +41,10 @@ type Message struct {
 	Files  []File
 	// Key is the platform's name for the event, the same on redelivery.
 	Key string
+	// Edits is the Key of an earlier message that this one takes the place of;
+	// Deleted says that the earlier one was taken back. See [sessions.Message].
+	Edits   string
+	Deleted bool
 }
 
 // File is a file that came with a message. Open is called at most once.
@@ -75,10 +79,10 @@ func (in *Intake) Submit(ctx context.Context, m Message) (sessions.Event, error)
 		return sessions.Event{}, &sessions.Error{Code: sessions.TooLarge,
 			Text: fmt.Sprintf("The message has %d files and %d is the limit; please send them in several messages.", len(m.Files), MaxFiles)}
 	}
-	if strings.TrimSpace(m.Text) == "" && len(m.Files) == 0 {
+	if strings.TrimSpace(m.Text) == "" && len(m.Files) == 0 && !m.Deleted {
 		return sessions.Event{}, &sessions.Error{Code: sessions.Invalid, Text: "The message is empty."}
 	}
-	body := &sessions.Message{User: m.User, Text: strings.ToValidUTF8(m.Text, "\uFFFD"), Key: m.Key}
+	body := &sessions.Message{User: m.User, Text: strings.ToValidUTF8(m.Text, "\uFFFD"), Key: m.Key, Edits: m.Edits, Deleted: m.Deleted}
 	for _, f := range m.Files {
 		body.Files = append(body.Files, in.take(ctx, m.Thread, f))
 	}

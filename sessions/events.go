@@ -38,6 +38,7 @@ const (
 	KindFile         Kind = "file"
 	KindQuestion     Kind = "question"
 	KindNotice       Kind = "notice"
+	KindPost         Kind = "post"
 )
 
 // newBody makes the empty body of a kind, nil for one that this version
@@ -66,6 +67,8 @@ func newBody(k Kind) Body {
 		return &Question{}
 	case KindNotice:
 		return &Notice{}
+	case KindPost:
+		return &Post{}
 	}
 	return nil
 }
@@ -78,6 +81,11 @@ type Message struct {
 	// Key is the platform's own name for the event. A second message of the
 	// thread with the same key is the same message.
 	Key string `json:"key"`
+	// Edits is the key of an earlier message that this one takes the place of,
+	// if no turn has taken that up yet; after that it asks for nothing. With
+	// Deleted the earlier one is taken back instead.
+	Edits   string `json:"edits,omitempty"`
+	Deleted bool   `json:"deleted,omitempty"`
 }
 
 // User is a person as their platform names them.
@@ -254,6 +262,31 @@ type Notice struct {
 	Text string `json:"text"`
 }
 
+// PostState is how far a post has come.
+type PostState string
+
+// The states of a post.
+const (
+	PostIntended PostState = "intended" // it is about to be made, or was
+	PostSent     PostState = "sent"     // the platform has it
+	PostFailed   PostState = "failed"   // it was given up
+)
+
+// Post is the ledger of what was shown on a chat platform: a part of a turn,
+// written down before the platform is asked to show it and again after.
+type Post struct {
+	Part      string    `json:"part"` // "live", "answer/0" …; one of its name in a turn
+	Platform  string    `json:"platform"`
+	MessageID string    `json:"message_id,omitempty"`
+	State     PostState `json:"state"`
+	// Handle is what the platform needs to find a post that was intended.
+	Handle string `json:"handle,omitempty"`
+	// Final says that a part which was edited has got its last form.
+	Final bool `json:"final,omitempty"`
+	// Error says why a post was given up.
+	Error string `json:"error,omitempty"`
+}
+
 // Unknown is a body of a later version: kept as it is, shown to nobody.
 type Unknown struct {
 	kind Kind
@@ -272,6 +305,7 @@ func (*CellFinished) Kind() Kind { return KindCellFinished }
 func (*File) Kind() Kind         { return KindFile }
 func (*Question) Kind() Kind     { return KindQuestion }
 func (*Notice) Kind() Kind       { return KindNotice }
+func (*Post) Kind() Kind         { return KindPost }
 func (u *Unknown) Kind() Kind    { return u.kind }
 
 // head is the part of an event's JSON that all kinds share.
