@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
+	"threadbook/bots"
 	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/worker/agent"
@@ -31,8 +33,13 @@ type holder struct {
 	lease  sessions.Lease
 	log    *threadLog
 	slog   *slog.Logger
+	show   *bots.Show    // nil where the thread's platform needs none
+	news   chan struct{} // somebody wrote something
 
 	session sandbox.Session // once opened
+
+	mu   sync.Mutex
+	stop func(seq int64) // ends the running turn, if a "!stop" of that seq is for it
 }
 
 // hold takes the thread's lease and works until nothing is unread. A thread
@@ -47,14 +54,21 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	h := &holder{Worker: w, thread: thread, lease: lease, log: newThreadLog(), slog: w.Log.With("thread", thread)}
-	go h.renew(ctx, cancel)
+	h := &holder{Worker: w, thread: thread, lease: lease, log: newThreadLog(), slog: w.Log.With("thread", thread), news: make(chan struct{}, 1)}
+	h.show = w.Show.Open(thread, lease.Append)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { h.renew(ctx, cancel) })
+	parts.Go(func() { h.show.Run(ctx) })
+	parts.Go(func() { h.follow(ctx) })
 
 	released := false
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
+		h.show.Stop() // before the lease goes: a post under way is seen to its end
+		cancel(nil)
 		if released {
 			return
 		}
@@ -116,7 +130,7 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 				return false, err
 			}
 		default:
-			if released, err := h.lease.Release(ctx, h.log.read); released || err != nil {
+			if released, err := h.letGo(ctx); released || err != nil {
 				return released, err
 			}
 			continue
@@ -125,6 +139,20 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// letGo releases the lease once all is shown, unless there is something new.
+func (h *holder) letGo(ctx context.Context) (released bool, err error) {
+	select {
+	case <-h.show.Settled(h.log.last()):
+	case <-h.news:
+		return false, nil
+	case <-h.stopping:
+		return false, errPaused
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	return h.lease.Release(ctx, h.log.read)
 }
 
 // readNew reads what was appended since the last time.
@@ -182,7 +210,10 @@ func (h *holder) begin(ctx context.Context) error {
 		seqs = append(seqs, ev.Seq)
 		since(h.Metrics.phases.WithLabelValues(phaseQueue), ev.At)
 	}
-	return h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs})
+	if err := h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs}); err != nil {
+		return err
+	}
+	return h.readNew(ctx) // an edit may stand before the turn's start
 }
 
 // resume takes up a turn that another holder left.
@@ -203,11 +234,15 @@ func (h *holder) run(ctx context.Context) error {
 	if h.log.stopped() {
 		cancel(errStopped)
 	}
-	go h.watch(turnCtx, h.log.read, t.messages, cancel)
+	h.onStop(func(seq int64) {
+		if seq > t.messages[len(t.messages)-1].Seq {
+			cancel(errStopped)
+		}
+	})
 
 	status, err := h.work(ctx, turnCtx)
 	cause := context.Cause(turnCtx)
-	cancel(nil) // the watcher ends once its look at the log does
+	h.onStop(nil)
 	switch {
 	case errors.Is(err, errPaused) || ctx.Err() != nil || errors.As(err, new(logError)):
 		return errors.Join(err, context.Cause(ctx))
@@ -231,10 +266,11 @@ func (h *holder) run(ctx context.Context) error {
 	return h.record(ctx, &sessions.TurnFinished{Status: status, Seconds: time.Since(t.began).Seconds(), Tokens: t.tokens})
 }
 
-// watch looks for a "!stop" behind the turn's messages until ctx ends.
-func (h *holder) watch(ctx context.Context, after int64, messages []sessions.Event, stop context.CancelCauseFunc) {
+// follow reads the log until ctx ends: for what shows the thread, and for a
+// "!stop", which counts at once.
+func (h *holder) follow(ctx context.Context) {
 	const wait = 10 * time.Second
-	for ctx.Err() == nil {
+	for after := int64(0); ctx.Err() == nil; {
 		events, err := h.Store.Read(ctx, h.thread, after, readPage, wait)
 		if err != nil {
 			select { // Redis is away; whoever appends sees that too
@@ -243,14 +279,34 @@ func (h *holder) watch(ctx context.Context, after int64, messages []sessions.Eve
 			}
 			continue
 		}
+		h.show.Saw(events)
 		for _, ev := range events {
 			after = ev.Seq
-			if m, ok := ev.Body.(*sessions.Message); ok && isStop(m.Text) && ev.Seq > messages[len(messages)-1].Seq {
-				stop(errStopped)
-				return
+			if m, ok := ev.Body.(*sessions.Message); ok {
+				h.heard(ev.Seq, m)
 			}
 		}
 	}
+}
+
+// heard takes notice of a message while it lies unread in the log.
+func (h *holder) heard(seq int64, m *sessions.Message) {
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if isStop(m.Text) && h.stop != nil {
+		h.stop(seq)
+	}
+}
+
+// onStop sets what a "!stop" does.
+func (h *holder) onStop(stop func(seq int64)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stop = stop
 }
 
 // work does what the turn's messages ask. ctx is the holder's, turnCtx the

@@ -30,6 +30,7 @@ import (
 	"github.com/hibiken/asynq"
 	"golang.org/x/sync/errgroup"
 
+	"threadbook/bots"
 	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/worker/agent"
@@ -48,7 +49,7 @@ const (
 	maxResumes = 3
 )
 
-// Config is what a worker needs. All fields but Model must be set.
+// Config is what a worker needs. All fields but Model and Show must be set.
 type Config struct {
 	Name    string // of this worker, in leases and logs
 	Store   sessions.Store
@@ -68,6 +69,9 @@ type Config struct {
 	// HibernateAfter is how long a thread is idle until its sandbox is put to
 	// disk, ExpireAfter until it is removed.
 	HibernateAfter, ExpireAfter time.Duration
+
+	// Show shows threads on chat platforms; nil: on none.
+	Show *bots.Presenter
 
 	Metrics *Metrics
 	Log     *slog.Logger
