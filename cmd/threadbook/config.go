@@ -33,6 +33,13 @@ type Config struct {
 	OpenAIBaseURL string `env:"OPENAI_BASE_URL" help:"Any server with the chat completions API, such as http://127.0.0.1:11434/v1. Empty: OpenAI's."`
 	OpenAIModel   string `env:"OPENAI_MODEL" envDefault:"gpt-5" help:"The model's name at its server."`
 
+	SlackBotToken      string `env:"SLACK_BOT_TOKEN" secret:"true" help:"Switches Slack on: the app's bot token, xoxb-…; threadbook manifest slack makes the app."`
+	SlackAppToken      string `env:"SLACK_APP_TOKEN" secret:"true" help:"Socket Mode: the app-level token, xapp-…, with connections:write."`
+	SlackSigningSecret string `env:"SLACK_SIGNING_SECRET" secret:"true" help:"The Events API over HTTP: the app's signing secret. One of the two, or both."`
+	SlackAPIURL        string `env:"SLACK_API_URL" envDefault:"https://slack.com/api/" help:"Slack's Web API, for tests and proxies."`
+	DiscordBotToken    string `env:"DISCORD_BOT_TOKEN" secret:"true" help:"Switches Discord on: the bot's token; threadbook manifest discord says how to invite it."`
+	DiscordAPIURL      string `env:"DISCORD_API_URL" envDefault:"https://discord.com/api/v9/" help:"Discord's API, for tests and proxies."`
+
 	Addr      string `env:"THREADBOOK_ADDR" envDefault:"127.0.0.1:8080" help:"Where the HTTP listener listens."`
 	PublicURL string `env:"THREADBOOK_PUBLIC_URL" help:"Where users reach that listener, such as https://threadbook.example.org; needed for download links."`
 	WebToken  string `env:"THREADBOOK_WEB_TOKEN" secret:"true" help:"The page's password. Empty: the page is served on loopback addresses alone."`
@@ -206,10 +213,14 @@ func (c *Config) check(vars map[string]string) []error {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		faults = append(faults, fault{"THREADBOOK_ADDR", strconv.Quote(c.Addr), "an address such as 127.0.0.1:8080 or :8080"})
 	}
-	for name, value := range map[string]string{"OPENAI_BASE_URL": c.OpenAIBaseURL, "THREADBOOK_PUBLIC_URL": c.PublicURL} {
+	for name, value := range map[string]string{"OPENAI_BASE_URL": c.OpenAIBaseURL, "THREADBOOK_PUBLIC_URL": c.PublicURL,
+		"SLACK_API_URL": c.SlackAPIURL, "DISCORD_API_URL": c.DiscordAPIURL} {
 		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			faults = append(faults, fault{name, strconv.Quote(value), "an address that begins with http:// or https://"})
 		}
+	}
+	if c.SlackBotToken != "" && c.SlackAppToken == "" && c.SlackSigningSecret == "" {
+		faults = append(faults, fault{"SLACK_APP_TOKEN", "empty", "the app-level token, or SLACK_SIGNING_SECRET, since SLACK_BOT_TOKEN is set: without either nothing is heard"})
 	}
 	if c.RedisURL != "" {
 		if _, err := redisstore.ParseURL(c.RedisURL); err != nil {
