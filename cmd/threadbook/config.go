@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"threadbook/sandbox"
+	"threadbook/sessions/blobs"
 	"threadbook/sessions/redisstore"
 )
 
@@ -43,7 +44,7 @@ type Config struct {
 	Addr      string `env:"THREADBOOK_ADDR" envDefault:"127.0.0.1:8080" help:"Where the HTTP listener listens."`
 	PublicURL string `env:"THREADBOOK_PUBLIC_URL" help:"Where users reach that listener, such as https://threadbook.example.org; needed for download links."`
 	WebToken  string `env:"THREADBOOK_WEB_TOKEN" secret:"true" help:"The page's password. Empty: the page is served on loopback addresses alone."`
-	Data      string `env:"THREADBOOK_DATA" envDefault:"./data" help:"Folder for files, figures and the private Redis."`
+	Data      string `env:"THREADBOOK_DATA" envDefault:"./data" help:"Files and figures: a folder, which also holds the private Redis, or s3://bucket/prefix?endpoint=https://host:port&region=R&path-style=true with credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE, or the machine's role) and REDIS_URL set. All but the bucket may be left out."`
 
 	SandboxImage   string  `env:"THREADBOOK_SANDBOX_IMAGE" envDefault:"threadbook/sandbox:latest" help:"Image of the sandboxes."`
 	SandboxRuntime string  `env:"THREADBOOK_SANDBOX_RUNTIME" envDefault:"auto" help:"Their OCI runtime: threadbook, runsc, runc, or auto, the first of these that the engine has."`
@@ -227,8 +228,12 @@ func (c *Config) check(vars map[string]string) []error {
 			faults = append(faults, fault{"REDIS_URL", "(not shown)", "an address such as redis://host:6379/0 (" + err.Error() + ")"})
 		}
 	}
-	if strings.Contains(c.Data, "://") {
-		faults = append(faults, fault{"THREADBOOK_DATA", strconv.Quote(c.Data), "a folder (this version keeps files nowhere else)"})
+	if !blobs.IsFolder(c.Data) {
+		if err := blobs.CheckAddress(c.Data); err != nil {
+			faults = append(faults, fault{"THREADBOOK_DATA", "(not shown)", "a folder, or an address such as s3://bucket/prefix?endpoint=https://host:port (" + err.Error() + ")"})
+		} else if c.RedisURL == "" {
+			faults = append(faults, fault{"REDIS_URL", "empty", "the address of a Redis, since the private one needs a folder and THREADBOOK_DATA names none"})
+		}
 	}
 	return faults
 }

@@ -85,8 +85,8 @@ func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error
 	if p.store, p.private, err = openStore(ctx, p.cfg, p.log); err != nil {
 		return err
 	}
-	if p.blobs, err = blobs.NewFolder(filepath.Join(p.cfg.Data, "blobs")); err != nil {
-		return err
+	if p.blobs, err = blobs.Open(ctx, p.cfg.Data); err != nil {
+		return fmt.Errorf("opening the blobs (THREADBOOK_DATA): %w", err)
 	}
 	p.waker = worker.NewWaker(p.store)
 	p.intake = &bots.Intake{Store: p.store, Blobs: p.blobs, Wake: p.waker.Wake, Log: p.log}
