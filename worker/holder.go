@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,7 +61,6 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 	defer parts.Wait()
 	parts.Go(func() { h.renew(ctx, cancel) })
 	parts.Go(func() { h.show.Run(ctx) })
-	parts.Go(func() { h.follow(ctx) })
 
 	released := false
 	defer func() {
@@ -78,7 +78,12 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 			h.slog.WarnContext(ctx, "giving back the lease failed; it will run out", "err", e)
 		}
 	}()
-	released, err = h.drain(ctx)
+	if err = h.readNew(ctx); err == nil {
+		h.show.Saw(slices.Clone(h.log.events))
+		after := h.log.read
+		parts.Go(func() { h.follow(ctx, after) })
+		released, err = h.drain(ctx)
+	}
 	if errors.Is(err, errPaused) || errors.Is(context.Cause(ctx), errLeaseLost) || sessions.CodeOf(err) == sessions.LeaseLost {
 		h.slog.InfoContext(ctx, "let go of a thread", "why", err)
 		return nil
@@ -266,11 +271,11 @@ func (h *holder) run(ctx context.Context) error {
 	return h.record(ctx, &sessions.TurnFinished{Status: status, Seconds: time.Since(t.began).Seconds(), Tokens: t.tokens})
 }
 
-// follow reads the log until ctx ends: for what shows the thread, and for a
-// "!stop", which counts at once.
-func (h *holder) follow(ctx context.Context) {
+// follow reads the log behind a sequence number until ctx ends: for what shows
+// the thread, and for a "!stop", which counts at once.
+func (h *holder) follow(ctx context.Context, after int64) {
 	const wait = 10 * time.Second
-	for after := int64(0); ctx.Err() == nil; {
+	for ctx.Err() == nil {
 		events, err := h.Store.Read(ctx, h.thread, after, readPage, wait)
 		if err != nil {
 			select { // Redis is away; whoever appends sees that too

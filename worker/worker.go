@@ -106,6 +106,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { w.sweep(ctx); return nil })
 	g.Go(func() error { w.clock(ctx); return nil })
+	g.Go(func() error { w.retain(ctx); return nil })
 	<-ctx.Done()
 	close(w.stopping)
 	server.Stop() // takes no more wake-ups

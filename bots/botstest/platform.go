@@ -44,6 +44,7 @@ type Posted struct {
 	Post   bots.Post
 	Edits  int
 	At     time.Time
+	Edited time.Time // the last time
 	// Files are the sizes of the bytes that were sent with it, by name.
 	Files map[string]int64
 }

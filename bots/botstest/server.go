@@ -94,7 +94,7 @@ func (p *Platform) edit(w http.ResponseWriter, r *http.Request) {
 		for _, m := range p.posts {
 			if m.ID == req.ID {
 				m.Post = req.Post
-				m.Edits++
+				m.Edits, m.Edited = m.Edits+1, time.Now()
 			}
 		}
 	})
