@@ -66,6 +66,8 @@ const InlineMax = 8 << 10
 type Store interface {
 	Log
 	Index
+	Hosts
+	Homes
 	// Lease takes the thread's lease for holder, a name for logs alone. It is
 	// refused with the code Busy while another holds it. A lease ends when
 	// it is released, or LeaseTTL after it was last taken, renewed or used.

@@ -36,6 +36,9 @@ func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 		"activity is told":                      testActive,
 		"drafts reach readers":                  testDrafts,
 		"the secret stays":                      testSecret,
+		"workers are listed while they live":    testHosts,
+		"those who live are asked to drain":     testDrain,
+		"a thread has a home":                   testHome,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
