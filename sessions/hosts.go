@@ -46,17 +46,15 @@ type Hosts interface {
 	// Hosts lists the workers that live, by host and worker.
 	Hosts(ctx context.Context) ([]Host, error)
 	// Drain asks every worker that now lives on the host to drain, and says
-	// how many there are. One that starts later is not meant.
-	Drain(ctx context.Context, host string) (asked int, err error)
+	// which these are. One that starts later is not meant.
+	Drain(ctx context.Context, host string) (workers []string, err error)
 }
 
-// Homes says on which host a thread's sandbox is. It is a hint: what it names
-// may be dead, and the sandbox gone.
+// Homes says on which host a thread's sandbox is. What it names may be dead, and
+// the sandbox gone. [Lease] sets it.
 type Homes interface {
 	// Home is the thread's host, empty where it has none.
 	Home(ctx context.Context, thread ThreadID) (host string, err error)
-	// SetHome is for the lease's holder; empty takes the home away.
-	SetHome(ctx context.Context, thread ThreadID, host string) error
 }
 
 // Machines sums up the workers of each host, ordered by name: loads and

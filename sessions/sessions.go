@@ -124,6 +124,9 @@ type Lease interface {
 	// Draft shows readers what the model is writing. It is not fenced: a
 	// draft too many is replaced by the next event.
 	Draft(ctx context.Context, d Draft) error
+	// SetHome says that the thread's sandbox is on the host; empty says that
+	// there is none any more.
+	SetHome(ctx context.Context, host string) error
 	// Renew puts the end of the lease off to LeaseTTL from now.
 	Renew(ctx context.Context) error
 	// Release gives the lease back if nothing after the sequence number read

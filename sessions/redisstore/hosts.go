@@ -51,16 +51,26 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
 end
 return redis.call('HVALS', KEYS[2])`)
 
-// drainScript: ARGV workers. Returns how many of them live, and are asked.
+// drainScript: ARGV workers. Returns those of them that live, and are asked.
 var drainScript = redis.NewScript(`
-local asked = 0
+local asked = {}
 for _, worker in ipairs(ARGV) do
 	if redis.call('ZSCORE', KEYS[1], worker) then
 		redis.call('SADD', KEYS[3], worker)
-		asked = asked + 1
+		table.insert(asked, worker)
 	end
 end
 return asked`)
+
+// homeScript: ARGV token, host. Returns 1, or -1 where the lease is lost.
+var homeScript = redis.NewScript(`
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
+if ARGV[2] == '' then
+	redis.call('HDEL', KEYS[1], 'home')
+else
+	redis.call('HSET', KEYS[1], 'home', ARGV[2])
+end
+return 1`)
 
 // Beat implements [sessions.Hosts].
 func (s *Store) Beat(ctx context.Context, h sessions.Host, ttl time.Duration) (bool, error) {
@@ -97,10 +107,10 @@ func (s *Store) Hosts(ctx context.Context) ([]sessions.Host, error) {
 }
 
 // Drain implements [sessions.Hosts].
-func (s *Store) Drain(ctx context.Context, host string) (int, error) {
+func (s *Store) Drain(ctx context.Context, host string) ([]string, error) {
 	hosts, err := s.Hosts(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var workers []any
 	for _, h := range hosts {
@@ -109,9 +119,9 @@ func (s *Store) Drain(ctx context.Context, host string) (int, error) {
 		}
 	}
 	if len(workers) == 0 {
-		return 0, nil
+		return nil, nil
 	}
-	asked, err := drainScript.Run(ctx, s.client, hostsKeys(), workers...).Int()
+	asked, err := drainScript.Run(ctx, s.client, hostsKeys(), workers...).StringSlice()
 	return asked, unavailable(err)
 }
 
@@ -124,10 +134,8 @@ func (s *Store) Home(ctx context.Context, t sessions.ThreadID) (string, error) {
 	return home, unavailable(err)
 }
 
-// SetHome implements [sessions.Homes].
-func (s *Store) SetHome(ctx context.Context, t sessions.ThreadID, host string) error {
-	if host == "" {
-		return unavailable(s.client.HDel(ctx, keysOf(t).meta, "home").Err())
-	}
-	return unavailable(s.client.HSet(ctx, keysOf(t).meta, "home", host).Err())
+// SetHome implements [sessions.Lease].
+func (l *lease) SetHome(ctx context.Context, host string) error {
+	_, err := l.run(ctx, homeScript, []string{l.k.meta, l.k.lease}, l.token, host)
+	return err
 }

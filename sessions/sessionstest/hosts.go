@@ -64,21 +64,25 @@ func testHosts(t *testing.T, b *bundle) {
 }
 
 func testDrain(t *testing.T, b *bundle) {
-	ask := func(host string, want int) {
+	ask := func(host string, want ...string) {
 		t.Helper()
-		if n, err := b.Drain(b.ctx, host); err != nil || n != want {
-			t.Fatalf("%d workers of %s were asked, %v; want %d", n, host, err, want)
+		asked, err := b.Drain(b.ctx, host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, asked); diff != "" {
+			t.Fatalf("of %s: %s", host, diff)
 		}
 	}
 	first, second, other := sessions.Host{Name: "a", Worker: "1"}, sessions.Host{Name: "a", Worker: "2"}, sessions.Host{Name: "b", Worker: "3"}
-	ask("a", 0)
+	ask("a")
 	for _, h := range []sessions.Host{first, second, other} {
 		if b.beat(t, h, time.Minute) {
 			t.Errorf("%s is to drain and nobody asked", h.Worker)
 		}
 	}
-	ask("a", 2)
-	ask("none", 0)
+	ask("a", "1", "2")
+	ask("none")
 	later := sessions.Host{Name: "a", Worker: "4"}
 	for h, want := range map[sessions.Host]bool{first: true, second: true, other: false, later: false} {
 		if b.beat(t, h, time.Minute) != want {
@@ -102,12 +106,18 @@ func testHome(t *testing.T, b *bundle) {
 		}
 	}
 	check()
-	for _, want = range []string{"a", "b", ""} {
+	l := b.lease(t)
+	for _, want = range []string{"a", "b", "", "c"} {
 		for range 2 {
-			if err := b.SetHome(b.ctx, b.thread, want); err != nil {
+			if err := l.SetHome(b.ctx, want); err != nil {
 				t.Fatal(err)
 			}
 			check()
 		}
 	}
+	if err := l.Drop(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, l.SetHome(b.ctx, "d"), sessions.LeaseLost)
+	check()
 }

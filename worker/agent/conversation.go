@@ -81,7 +81,7 @@ func (c *conversation) add(ev sessions.Event) {
 	case *sessions.Notice:
 		c.note(b.Text)
 	case *sessions.File:
-		if b.Message == 0 && b.Cell == 0 { // nobody's message tells of it
+		if b.Message == 0 && b.Cell == 0 && !b.Saved { // nobody's message tells of it
 			c.note("There is a file /workspace/" + b.Path + ".")
 		}
 	case *sessions.CellStarted, *sessions.CellOutput, *sessions.CellFinished:
