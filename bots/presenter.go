@@ -241,7 +241,7 @@ func (s *Show) step(ctx context.Context, place int) (pause time.Duration, busy b
 			pause = d
 		}
 	}
-	for _, t := range slices.Clone(s.view.turns) {
+	for _, t := range s.view.shown(place) {
 		over := t.finished != nil || t.offer != 0
 		for _, post := range t.plan(s.thread, s.limits, s.p.HasModel, place) {
 			part := s.view.part(post.key())

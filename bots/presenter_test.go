@@ -263,7 +263,9 @@ func TestLive(t *testing.T) {
 	})
 	s.add(1, &sessions.CellStarted{Cell: 1, Language: "python", Code: "x", By: sessions.ByUser})
 	s.add(1, &sessions.CellOutput{Cell: 1, Stream: "stdout", Text: "hello\n"})
-	see("output", func(p []botstest.Posted) bool { return len(p[0].Post.Cells) == 1 && p[0].Post.Cells[0].Output == "hello" })
+	see("output", func(p []botstest.Posted) bool {
+		return len(p[0].Post.Cells) == 1 && p[0].Post.Cells[0].Output == "hello"
+	})
 	s.add(0, &sessions.Message{Text: "and then", Key: "k2"})
 	for late := time.After(20 * time.Second); s.platform.Signs("k2") == 0; {
 		select {

@@ -20,6 +20,7 @@ const (
 type view struct {
 	turns   []*turnView // with something that may have to be shown yet, in order
 	open    *turnView
+	last    int64     // the latest turn's id
 	waiting []message // unread
 	marks   []mark    // messages that should get a sign
 	taken   map[string]bool
@@ -89,7 +90,7 @@ func (v *view) take(ev sessions.Event) {
 			v.taken[m.body.Key] = true
 			return true
 		})
-		v.open, v.turns = t, append(v.turns, t)
+		v.open, v.last, v.turns = t, ev.Turn, append(v.turns, t)
 	case *sessions.Post:
 		v.takePost(ev, b)
 	}
@@ -128,6 +129,16 @@ func (v *view) take(ev sessions.Event) {
 			t.question = b
 		}
 	}
+}
+
+// shown are the turns with something to show. Where a message stands in line
+// for its turn, that turn is among them: its number is the next one.
+func (v *view) shown(place int) []*turnView {
+	turns := slices.Clone(v.turns)
+	if place > 0 && v.open == nil && len(v.waiting) > 0 {
+		turns = append(turns, &turnView{id: v.last + 1, asked: v.waiting})
+	}
+	return turns
 }
 
 func (v *view) takeMessage(ev sessions.Event, m *sessions.Message) {

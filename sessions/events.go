@@ -229,7 +229,8 @@ const (
 )
 
 // File is a file of the thread's workspace whose bytes are in the blob store:
-// put there from a message (Cell 0), or written by code and given out.
+// put there from a message (Cell 0), or written by code and given out; or, with
+// Saved, what became of a file that nobody has been given.
 type File struct {
 	Path    string    `json:"path"` // relative to /workspace
 	Size    int64     `json:"size"`
@@ -243,6 +244,11 @@ type File struct {
 	// says what is in it: columns, types, rows, first lines.
 	Message int64  `json:"message,omitempty"`
 	Profile string `json:"profile,omitempty"`
+	// Saved says that the file was looked at between turns, for the thread's
+	// next machine, and is not to be shown: Blob has its bytes as they were
+	// then. Without a Blob the file was over what is kept; without a ModTime
+	// either, it was there no more.
+	Saved bool `json:"saved,omitempty"`
 }
 
 // Question asks the people of the thread something; a later event with the

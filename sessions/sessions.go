@@ -66,6 +66,8 @@ const InlineMax = 8 << 10
 type Store interface {
 	Log
 	Index
+	Hosts
+	Homes
 	// Lease takes the thread's lease for holder, a name for logs alone. It is
 	// refused with the code Busy while another holds it. A lease ends when
 	// it is released, or LeaseTTL after it was last taken, renewed or used.
@@ -125,6 +127,9 @@ type Lease interface {
 	// Draft shows readers what the model is writing. It is not fenced: a
 	// draft too many is replaced by the next event.
 	Draft(ctx context.Context, d Draft) error
+	// SetHome says that the thread's sandbox is on the host; empty says that
+	// there is none any more.
+	SetHome(ctx context.Context, host string) error
 	// Renew puts the end of the lease off to LeaseTTL from now.
 	Renew(ctx context.Context) error
 	// Release gives the lease back if nothing after the sequence number read

@@ -20,24 +20,25 @@ const maxAlt = 2 << 10
 // maxTraceback is how much of a traceback the model is told; its end says most.
 const maxTraceback = 3 << 10
 
-// runDirect runs the cells of a message as they are. A cell that fails ends
-// the rest, as in a notebook.
-func (h *holder) runDirect(ctx, turnCtx context.Context, cells []code) error {
+// runCells runs cells as they are. A cell that fails ends the rest, as in a
+// notebook; done is how many ended well. prefix begins the names by which a
+// resumed turn finds the cells that it had started.
+func (h *holder) runCells(ctx, turnCtx context.Context, prefix string, cells []code) (done int, err error) {
 	for i, c := range cells {
 		if err := context.Cause(turnCtx); err != nil {
-			return err
+			return done, err
 		}
-		// The key by which a resumed turn finds the cell that it had started.
-		key := fmt.Sprintf("direct/%d/%d", h.log.turn.messages[0].Seq, i)
-		done, err := h.runCell(ctx, turnCtx, sessions.CellStarted{Language: string(c.language), Code: c.text, By: sessions.ByUser, Call: key})
+		key := fmt.Sprintf("%s%d/%d", prefix, h.log.turn.messages[0].Seq, i)
+		cell, err := h.runCell(ctx, turnCtx, sessions.CellStarted{Language: string(c.language), Code: c.text, By: sessions.ByUser, Call: key})
 		if err != nil {
-			return err
+			return done, err
 		}
-		if done.finished.Status != string(sandbox.OK) {
+		if cell.finished.Status != string(sandbox.OK) {
 			break
 		}
+		done++
 	}
-	return context.Cause(turnCtx)
+	return done, context.Cause(turnCtx)
 }
 
 // notebook is the thread as the model's tools see it.

@@ -19,7 +19,7 @@ func helpText() string {
 	return "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence. " +
 		"Languages: " + languageNames() + ".\n\n" +
 		"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!export` posts the thread as a notebook (`!export py` as a script, `!export md` as a page) · `!reset` starts afresh, files stay · " +
-		"`!usage` says what the thread has used · `!help` is this"
+		"`!rerun` runs all cells again · `!usage` says what the thread has used · `!help` is this"
 }
 
 func languageNames() string {
@@ -73,6 +73,8 @@ func (h *holder) command(ctx, turnCtx context.Context, req request) error {
 			return unavailableSandbox(err)
 		}
 		return say(noticeStateLost, "All variables are forgotten; the files are still there.")
+	case "rerun":
+		return h.rerun(ctx, turnCtx)
 	case "usage":
 		return say("usage", h.usage())
 	case "run":

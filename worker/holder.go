@@ -38,14 +38,20 @@ type holder struct {
 	news   chan struct{} // somebody wrote something
 
 	session sandbox.Session // once opened
+	there   map[string]bool // paths that the workspace has had since then
+	unkept  bool            // whether the workspace may differ from what the log has of it
 
 	mu   sync.Mutex
 	stop func(seq int64) // ends the running turn, if a "!stop" of that seq is for it
+	last int64           // the latest "!stop" heard
 }
 
 // hold takes the thread's lease and works until nothing is unread. A thread
 // that another holds is no error.
 func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error) {
+	if elsewhere, err := w.sendHome(ctx, thread); elsewhere || err != nil {
+		return err
+	}
 	lease, err := w.Store.Lease(ctx, thread, w.Name)
 	if sessions.CodeOf(err) == sessions.Busy {
 		return nil
@@ -121,26 +127,28 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 		if err := h.readNew(ctx); err != nil {
 			return false, err
 		}
-		idle := h.log.turn == nil && len(h.log.unread) == 0
-		if err := h.pause(); err != nil && !idle {
-			return false, err
-		}
-		switch {
-		case h.log.turn != nil:
-			if err := h.resume(ctx); err != nil {
+		if h.log.turn == nil && len(h.log.unread) == 0 {
+			if err := h.keep(ctx); err != nil {
 				return false, err
 			}
-		case len(h.log.unread) > 0:
-			if err := h.begin(ctx); err != nil {
-				return false, err
+			if len(h.log.unread) > 0 { // it has read on
+				continue
 			}
-		default:
 			if released, err := h.letGo(ctx); released || err != nil {
 				return released, err
 			}
 			continue
 		}
-		if err := h.run(ctx); err != nil {
+		if err := h.pauseTurns(); err != nil {
+			return false, err
+		}
+		leave, err := h.enter(ctx)
+		if err != nil {
+			return false, err
+		}
+		err = h.takeTurn(ctx)
+		leave()
+		if err != nil {
 			return false, err
 		}
 	}
@@ -158,6 +166,28 @@ func (h *holder) letGo(ctx context.Context) (released bool, err error) {
 		return false, context.Cause(ctx)
 	}
 	return h.lease.Release(ctx, h.log.read)
+}
+
+// takeTurn runs the turn that is open, or that of the next messages, with
+// those that have come while it waited.
+func (h *holder) takeTurn(ctx context.Context) error {
+	if err := h.readNew(ctx); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case h.log.turn != nil:
+		err = h.resume(ctx)
+	case len(h.log.unread) > 0:
+		err = h.begin(ctx)
+	default:
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h.unkept = true
+	return h.run(ctx)
 }
 
 // readNew reads what was appended since the last time.
@@ -182,6 +212,14 @@ func (h *holder) pause() error {
 	default:
 		return nil
 	}
+}
+
+// pauseTurns is asked between turns.
+func (h *holder) pauseTurns() error {
+	if isClosed(h.draining) {
+		return errPaused
+	}
+	return h.pause()
 }
 
 // record appends to the log, as part of the turn if there is one.
@@ -302,16 +340,21 @@ func (h *holder) heard(seq int64, m *sessions.Message) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if isStop(m.Text) && h.stop != nil {
+	if !isStop(m.Text) {
+		return
+	}
+	if h.last = seq; h.stop != nil {
 		h.stop(seq)
 	}
 }
 
-// onStop sets what a "!stop" does.
+// onStop sets what a "!stop" does, and does it for one heard a moment before.
 func (h *holder) onStop(stop func(seq int64)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stop = stop
+	if h.stop = stop; stop != nil {
+		stop(h.last)
+	}
 }
 
 // work does what the turn's messages ask. ctx is the holder's, turnCtx the
@@ -333,7 +376,8 @@ func (h *holder) work(ctx, turnCtx context.Context) (sessions.TurnStatus, error)
 	req := parse(t.messages[0].Body.(*sessions.Message).Text)
 	switch {
 	case len(req.cells) > 0:
-		return sessions.TurnOK, h.runDirect(ctx, turnCtx, req.cells)
+		_, err := h.runCells(ctx, turnCtx, "direct/", req.cells)
+		return sessions.TurnOK, err
 	case req.command != "":
 		return sessions.TurnOK, h.command(ctx, turnCtx, req)
 	case h.Model == nil:

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"threadbook/sessions"
@@ -21,7 +20,14 @@ type threadLog struct {
 	turn   *openTurn        // without an end, if there is one
 	turns  int64            // how many there have been
 	cells  int64
-	files  map[string]*sessions.File // by path, the latest
+	files  map[string]*sessions.File // by path, the latest that was sent or given out
+	// saved has the files that were looked at between turns and have been
+	// neither sent nor given out since; copied is the size of all that were
+	// copied then, ever, in bytes.
+	saved  map[string]*sessions.File
+	copied int64
+	blobs  map[string]bool      // all that the log has named as a file
+	filed  map[string]time.Time // when a path's latest was recorded
 }
 
 // openTurn is a turn that has begun and not ended.
@@ -44,7 +50,8 @@ type cellLog struct {
 }
 
 func newThreadLog() *threadLog {
-	return &threadLog{own: map[int64]bool{}, files: map[string]*sessions.File{}}
+	return &threadLog{own: map[int64]bool{}, files: map[string]*sessions.File{},
+		saved: map[string]*sessions.File{}, blobs: map[string]bool{}, filed: map[string]time.Time{}}
 }
 
 // wrote takes events that the holder has just appended. Messages may have come
@@ -112,7 +119,7 @@ func (l *threadLog) take(ev sessions.Event) {
 			c.finished = b
 		}
 	case *sessions.File:
-		l.files[b.Path] = b
+		l.takeFile(ev.At, b)
 		if c := l.turn.cell(b.Cell); c != nil {
 			c.files = append(c.files, b)
 		}
@@ -185,14 +192,4 @@ func (l *threadLog) next() []sessions.Event {
 		return l.unread[:max(i, 1)]
 	}
 	return l.unread
-}
-
-// latestFiles are the thread's files, the latest of each path.
-func (l *threadLog) latestFiles() []*sessions.File {
-	var files []*sessions.File
-	for _, f := range l.files {
-		files = append(files, f)
-	}
-	slices.SortFunc(files, func(a, b *sessions.File) int { return strings.Compare(a.Path, b.Path) })
-	return files
 }

@@ -7,6 +7,17 @@
 // sweep wakes threads whose wake-up was lost or whose holder died; the queue's
 // own retries are the second line.
 //
+// Workers of one Redis are a fleet. A thread's variables are on one host, its
+// home, and its wake-ups go to that host's queue while the host lives, and to
+// the least loaded one else (route.go, host.go). A thread whose home has died
+// goes on elsewhere, with its files as they were at the end of its last turn
+// (keep.go) and without its variables. A sandbox that is not on its thread's
+// home is of the past, and is removed before anything can see it.
+//
+// A worker holds many threads, and a gate lets so many of their turns run at
+// once, the users by turns (gate.go). Before a sandbox is opened that the
+// machine's memory has no room for, an idle one is put to disk (room.go).
+//
 // Everything that a turn does is appended to the log before anybody sees it,
 // under the lease, and where a turn stands is read from the log alone. A
 // holder that finds a turn without an end goes on with it: what is finished
@@ -24,7 +35,10 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -49,14 +63,23 @@ const (
 	maxResumes = 3
 )
 
-// Config is what a worker needs. All fields but Model and Show must be set.
+// Config is what a worker needs. All fields must be set but those that say what
+// their zero value is.
 type Config struct {
-	Name    string // of this worker, in leases and logs
+	Name string // of this worker, in leases and logs
+	// Host is the machine whose engine runs the sandboxes; workers that share
+	// an engine name the same. Empty: Name.
+	Host    string
 	Store   sessions.Store
 	Blobs   sessions.Blobs
 	Sandbox sandbox.Provider
 	Redis   asynq.RedisConnOpt
 	Model   agent.Model // nil: direct mode, cells only
+	// Machine reads what the machine has; nil: it is not asked, and has room
+	// for every sandbox.
+	Machine func() (Machine, error)
+	// SandboxMemory is the limit of one sandbox, in bytes.
+	SandboxMemory int64
 	// NoModel is what people are told in direct mode.
 	NoModel string
 
@@ -80,40 +103,74 @@ type Config struct {
 // Worker works on threads until its Run ends.
 type Worker struct {
 	Config
+	id   string // of this run, in the register of hosts
 	wake *Waker
+	gate *gate
+	room room
 
-	// stopping is closed when no further step should begin.
-	stopping chan struct{}
+	// stopping is closed when no further step should begin, draining when no
+	// further turn should.
+	stopping, draining chan struct{}
+	// holding is read-locked by whoever holds a thread.
+	holding sync.RWMutex
 }
 
 // New returns a worker, which does nothing until Run.
 func New(c Config) *Worker {
-	return &Worker{Config: c, stopping: make(chan struct{})}
+	if c.Host == "" {
+		c.Host = c.Name
+	}
+	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency),
+		stopping: make(chan struct{}), draining: make(chan struct{})}
 }
 
 // Run takes wake-ups until ctx ends, then gives running turns the grace to
-// reach their next step, and returns once all leases are given back. It is to
-// be called once.
+// reach their next step, and returns once all leases are given back. Asked to
+// drain, it lets running turns come to their end, puts this host's sandboxes to
+// disk and returns. It is to be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	w.wake = NewWaker(w.Redis)
+	w.wake = NewWaker(w.Redis, w.Store)
 	defer w.wake.Close()
+	w.beat(ctx, sessions.HostTTL) // before wake-ups are sent to us
 	server := w.newServer()
 	if err := server.Start(w.handler(work)); err != nil {
-		return err
+		return errors.Join(err, w.leave(work))
 	}
 	var g errgroup.Group
-	g.Go(func() error { w.sweep(ctx); return nil })
-	g.Go(func() error { w.clock(ctx); return nil })
-	g.Go(func() error { w.retain(ctx); return nil })
-	<-ctx.Done()
+	living, die := context.WithCancel(work)
+	defer die()
+	g.Go(func() error { w.live(living); return nil })
+	working, rest := context.WithCancel(ctx)
+	defer rest()
+	g.Go(func() error { w.sweep(working); return nil })
+	g.Go(func() error { w.clock(working); return nil })
+	g.Go(func() error { w.retain(working); return nil })
+	drained := false
+	select {
+	case <-ctx.Done():
+	case <-w.draining:
+		server.Stop()
+		drained = w.finish(ctx)
+	}
+	rest()
 	close(w.stopping)
 	server.Stop() // takes no more wake-ups
 	grace := time.AfterFunc(w.Grace, cancel)
 	defer grace.Stop()
 	server.Shutdown() // waits for the holders
-	return g.Wait()
+	grace.Stop()
+	if drained {
+		w.allToDisk(ctx)
+	}
+	die()
+	err := g.Wait()
+	if drained {
+		return errors.Join(err, w.leave(ctx))
+	}
+	w.beat(context.WithoutCancel(ctx), awayTTL)
+	return err
 }
 
 // sweep wakes threads that have something unread and no holder.

@@ -62,7 +62,7 @@ func newBench(t *testing.T, script agenttest.Script) *bench {
 	server := httptest.NewServer(agenttest.Handler(script))
 	t.Cleanup(server.Close)
 	b.model = openai.New(openai.Config{BaseURL: server.URL + "/v1", Model: "m", Log: b.log})
-	waker := worker.NewWaker(b.store)
+	waker := worker.NewWaker(b.store, b.store)
 	t.Cleanup(func() { waker.Close() })
 	b.intake = &bots.Intake{Store: b.store, Blobs: b.blobs, Wake: waker.Wake, Log: b.log}
 	return b

@@ -27,6 +27,8 @@ const (
 	noticeResumed   = "resumed"
 	noticeStateLost = "state_lost"
 	noticeFile      = "file_skipped"
+	noticeMoved     = "moved"
+	noticeNotKept   = "not_kept"
 )
 
 // open returns the thread's sandbox with the thread's files in it.
@@ -35,47 +37,22 @@ func (h *holder) open(ctx context.Context) (sandbox.Session, error) {
 		return h.session, nil
 	}
 	began := time.Now()
-	s, err := h.Sandbox.Open(ctx, string(h.thread))
+	s, from, err := h.openHere(ctx)
 	if err != nil {
 		return nil, unavailableSandbox(err)
 	}
-	how := "live"
-	if s.Fresh() {
-		how = "cold"
-	}
-	since(h.Metrics.acquired.WithLabelValues(how), began)
+	since(h.Metrics.acquired.WithLabelValues(string(howOpened(s))), began)
 	defer since(h.Metrics.phases.WithLabelValues(phaseSandbox), began)
+	if s.Fresh() && h.log.cells > 0 {
+		if err := h.record(ctx, h.tellLost(from)...); err != nil {
+			return nil, err
+		}
+	}
 	if err := h.restore(ctx, s); err != nil {
 		return nil, err
 	}
 	h.session = s
 	return s, nil
-}
-
-// restore puts files into a sandbox that should have them and hasn't: in a
-// fresh one all that the log holds, in an older one what came with messages,
-// since a crash may have come between the sandbox's start and its files.
-func (h *holder) restore(ctx context.Context, s sandbox.Session) error {
-	if s.Fresh() && h.log.cells > 0 {
-		err := h.record(ctx, &sessions.Notice{Code: noticeStateLost,
-			Text: "The thread has a new sandbox: variables of earlier cells are gone. The files that were sent or given out are back."})
-		if err != nil {
-			return err
-		}
-	}
-	there, err := names(ctx, s)
-	if err != nil {
-		return unavailableSandbox(err)
-	}
-	for _, f := range h.log.latestFiles() {
-		if there[f.Path] || f.Message == 0 && !s.Fresh() {
-			continue
-		}
-		if err := h.put(ctx, s, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // names are the paths of the files in the sandbox.
@@ -88,9 +65,9 @@ func names(ctx context.Context, s sandbox.Files) (map[string]bool, error) {
 	return there, err
 }
 
-// put writes a file of the log into the sandbox. One that can't be written is
-// told and left out.
-func (h *holder) put(ctx context.Context, s sandbox.Session, f *sessions.File) error {
+// put writes a file of the log into the sandbox and says whether it is there.
+// One that can't be written is told and left out.
+func (h *holder) put(ctx context.Context, s sandbox.Session, f *sessions.File) (there bool, err error) {
 	blob, err := h.Blobs.Get(ctx, h.thread, f.Blob)
 	if err == nil {
 		defer blob.Close()
@@ -98,12 +75,12 @@ func (h *holder) put(ctx context.Context, s sandbox.Session, f *sessions.File) e
 	}
 	switch {
 	case err == nil:
-		return nil
+		return true, nil
 	case errors.Is(err, sandbox.ErrDiskFull), errors.Is(err, sandbox.ErrBadPath), sessions.CodeOf(err) == sessions.NotFound:
 		h.slog.WarnContext(ctx, "a file was not put into the sandbox", "path", f.Path, "err", err)
-		return h.skip(ctx, f.Path, err)
+		return false, h.skip(ctx, f.Path, err)
 	default:
-		return unavailableSandbox(err)
+		return false, unavailableSandbox(err)
 	}
 }
 
@@ -162,6 +139,9 @@ func (h *holder) place(ctx context.Context, message int64, a sessions.Attachment
 	for p := range h.log.files {
 		taken[p] = true
 	}
+	for p := range h.log.saved {
+		taken[p] = true
+	}
 	f := &sessions.File{Path: freeName(a.Name, taken), Size: a.Size, SHA256: a.Blob, MIME: mimeOf(a.Name, a.MIME), Blob: a.Blob, Message: message}
 	blob, err := h.Blobs.Get(ctx, h.thread, a.Blob)
 	if err != nil {
@@ -177,6 +157,7 @@ func (h *holder) place(ctx context.Context, message int64, a sessions.Attachment
 	if _, err := blob.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	h.there[f.Path] = true
 	f.Profile = profile(f.Path, blob)
 	return h.record(ctx, f)
 }
@@ -205,7 +186,7 @@ func (h *holder) giveOutputs(ctx context.Context, cell int64) error {
 	}
 	given := 0
 	for _, f := range list {
-		if known := h.log.files[f.Path]; known != nil && known.Size == f.Size && known.ModTime.Equal(f.ModTime) {
+		if h.log.given(f) {
 			continue
 		}
 		if given++; given > maxOutputs {
@@ -226,15 +207,21 @@ func (h *holder) giveOutputs(ctx context.Context, cell int64) error {
 
 // give copies a file into the blob store and records it.
 func (h *holder) give(ctx context.Context, f sandbox.File, cell int64, title string) error {
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(h.session.Get(ctx, f.Path, w, maxOutputSize)) }()
-	blob, size, err := h.Blobs.Put(ctx, h.thread, r, maxOutputSize)
-	r.Close()
+	blob, size, err := h.copyOut(ctx, f, maxOutputSize)
 	if err != nil {
 		return err
 	}
 	return h.record(ctx, &sessions.File{Path: f.Path, Size: size, SHA256: blob, MIME: mimeOf(f.Path, ""), Blob: blob,
 		Cell: cell, Title: title, ModTime: f.ModTime})
+}
+
+// copyOut copies a file of at most limit bytes into the blob store.
+func (h *holder) copyOut(ctx context.Context, f sandbox.File, limit int64) (blob string, size int64, err error) {
+	h.there[f.Path] = true
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(h.session.Get(ctx, f.Path, w, limit)) }()
+	defer r.Close()
+	return h.Blobs.Put(ctx, h.thread, r, limit)
 }
 
 // share gives one file of the workspace to the thread.

@@ -62,7 +62,7 @@ func (v *view) show(ctx context.Context, ev sessions.Event) error {
 			v.line("── cell %d: %s after %.1f s", b.Cell, b.Status, b.Seconds)
 		}
 	case *sessions.File:
-		if b.Message == 0 && b.Blob != "" {
+		if b.Message == 0 && b.Blob != "" && !b.Saved {
 			return v.save(ctx, b.Path, path.Base(b.Path), b.Blob)
 		}
 	case *sessions.Question:

@@ -190,6 +190,9 @@ func late(d sessions.Draft, written sessions.Event) bool {
 
 func (s *Server) sendEvents(ctx context.Context, st stream, evs []sessions.Event) error {
 	for _, ev := range evs {
+		if f, ok := ev.Body.(*sessions.File); ok && f.Saved {
+			continue // not given to anybody
+		}
 		data, err := s.view(ctx, ev)
 		if err != nil {
 			return err

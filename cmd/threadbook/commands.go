@@ -42,7 +42,7 @@ func newCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		serveCommand("serve", "Everything in one process: the page, the adapters that have tokens, the worker", Roles{Bot: true, Worker: true}),
 		serveCommand("bot", "The half that talks to people; needs REDIS_URL", Roles{Bot: true}),
-		serveCommand("worker", "The half that runs turns; needs REDIS_URL", Roles{Worker: true}),
+		workerCommand(),
 		askCommand(), exportCommand(), doctorCommand(), healthCommand(), versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand(root))

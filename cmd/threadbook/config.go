@@ -44,6 +44,7 @@ type Config struct {
 	Addr      string `env:"THREADBOOK_ADDR" envDefault:"127.0.0.1:8080" help:"Where the HTTP listener listens."`
 	PublicURL string `env:"THREADBOOK_PUBLIC_URL" help:"Where users reach that listener, such as https://threadbook.example.org; needed for download links."`
 	WebToken  string `env:"THREADBOOK_WEB_TOKEN" secret:"true" help:"The page's password. Empty: the page is served on loopback addresses alone."`
+	Host      string `env:"THREADBOOK_HOST" help:"Name of this machine among those that share REDIS_URL. Processes of one machine and engine must have the same; in containers, which get a new name each time, set it. Empty: the machine's own."`
 	Data      string `env:"THREADBOOK_DATA" envDefault:"./data" help:"Files and figures: a folder, which also holds the private Redis, or s3://bucket/prefix?endpoint=https://host:port&region=R&path-style=true with credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE, or the machine's role) and REDIS_URL set. All but the bucket may be left out."`
 
 	SandboxImage   string  `env:"THREADBOOK_SANDBOX_IMAGE" envDefault:"threadbook/sandbox:latest" help:"Image of the sandboxes."`
@@ -214,6 +215,12 @@ func (c *Config) check(vars map[string]string) []error {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		faults = append(faults, fault{"THREADBOOK_ADDR", strconv.Quote(c.Addr), "an address such as 127.0.0.1:8080 or :8080"})
 	}
+	for _, r := range c.Host {
+		if r <= ' ' || r > '~' || strings.ContainsRune("{}/:", r) {
+			faults = append(faults, fault{"THREADBOOK_HOST", strconv.Quote(c.Host), "a plain word, such as the name of the machine"})
+			break
+		}
+	}
 	for name, value := range map[string]string{"OPENAI_BASE_URL": c.OpenAIBaseURL, "THREADBOOK_PUBLIC_URL": c.PublicURL,
 		"SLACK_API_URL": c.SlackAPIURL, "DISCORD_API_URL": c.DiscordAPIURL} {
 		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
@@ -307,6 +314,14 @@ func helpConfig(w io.Writer) {
 // limits are the sandbox's.
 func (c Config) limits() sandbox.Limits {
 	return sandbox.Limits{Memory: int64(c.SandboxMemory), CPUs: c.SandboxCPUs, PIDs: c.SandboxPIDs, Disk: int64(c.SandboxDisk)}
+}
+
+// host is the machine's name in the fleet.
+func (c Config) host() (string, error) {
+	if c.Host != "" {
+		return c.Host, nil
+	}
+	return os.Hostname()
 }
 
 // hasModel says whether somebody has named a model's server.

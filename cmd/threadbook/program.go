@@ -88,7 +88,7 @@ func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error
 	if p.blobs, err = blobs.Open(ctx, p.cfg.Data); err != nil {
 		return fmt.Errorf("opening the blobs (THREADBOOK_DATA): %w", err)
 	}
-	p.waker = worker.NewWaker(p.store)
+	p.waker = worker.NewWaker(p.store, p.store)
 	p.intake = &bots.Intake{Store: p.store, Blobs: p.blobs, Wake: p.waker.Wake, Log: p.log}
 	banner := ""
 	if !p.cfg.hasModel() {
@@ -163,7 +163,7 @@ func waitForStore(ctx context.Context, store sessions.Store, log *slog.Logger) e
 // openProvider opens the sandboxes' engine. fleet sets the sandboxes of one
 // Redis apart from those of another on the same machine.
 func openProvider(cfg Config, fleet string, log *slog.Logger) (*docker.Provider, error) {
-	host, err := os.Hostname()
+	host, err := cfg.host()
 	if err != nil {
 		return nil, err
 	}
@@ -205,12 +205,14 @@ func (p *Program) openWorker(ctx context.Context) (err error) {
 	if p.scripted != nil {
 		cfg.OpenAIBaseURL = p.scripted.url
 	}
-	host, err := os.Hostname()
+	host, err := p.cfg.host()
 	if err != nil {
 		return err
 	}
 	p.worker = worker.New(worker.Config{
-		Name: fmt.Sprintf("%s.%d", host, os.Getpid()), Store: p.store, Blobs: p.blobs, Sandbox: p.sandbox, Redis: p.store,
+		Name: fmt.Sprintf("%s.%d", host, os.Getpid()), Host: host,
+		Machine:       func() (worker.Machine, error) { return worker.ReadMachine(p.cfg.Data) },
+		SandboxMemory: int64(p.cfg.SandboxMemory), Store: p.store, Blobs: p.blobs, Sandbox: p.sandbox, Redis: p.store,
 		Model: openModel(cfg, 0, p.log), NoModel: noModel,
 		Concurrency: p.cfg.Concurrency, CellTimeout: p.cfg.CellTimeout, TurnTimeout: p.cfg.TurnTimeout, TurnSteps: p.cfg.TurnSteps,
 		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Show: p.presenter(), Metrics: worker.NewMetrics(p.metrics), Log: p.log,
@@ -226,11 +228,16 @@ func (p *Program) Addr() string {
 	return p.listener.Addr().String()
 }
 
-// Run serves and works until ctx ends or a part fails.
+// Run serves and works until ctx ends, a part fails, or the worker has drained.
 func (p *Program) Run(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	g, ctx := errgroup.WithContext(ctx)
 	if p.worker != nil {
-		g.Go(func() error { return p.worker.Run(ctx) })
+		g.Go(func() error {
+			defer end()
+			return p.worker.Run(ctx)
+		})
 	}
 	if keeper, ok := p.sandbox.(interface{ Keep(context.Context) error }); ok {
 		g.Go(func() error { return keeper.Keep(ctx) })

@@ -12,6 +12,8 @@ import (
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/pkg/stdcopy"
+
+	"threadbook/sandbox"
 )
 
 // protocolVersion is that of PROTOCOL.md.
@@ -28,7 +30,8 @@ var (
 type conn struct {
 	container string // id
 	log       *slog.Logger
-	client    string // our word in the protocol
+	client    string      // our word in the protocol
+	how       sandbox.How // set by whoever opens it for a thread
 	raw       types.HijackedResponse
 	stderr    *complaints
 	lastCell  atomic.Int64  // that ran in the sandbox, 0 for none

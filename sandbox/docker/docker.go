@@ -106,6 +106,7 @@ type Provider struct {
 var (
 	_ sandbox.Provider = (*Provider)(nil)
 	_ sandbox.Sleeper  = (*Provider)(nil)
+	_ sandbox.Warmer   = (*Provider)(nil)
 )
 
 // New makes a provider. An engine that does not answer is no error yet.

@@ -68,19 +68,21 @@ func (p *Provider) Open(ctx context.Context, id string) (sandbox.Session, error)
 	if t.conn != nil && !t.conn.alive() {
 		p.forget(t)
 	}
+	how := sandbox.Live
 	for try := 1; t.conn == nil; try++ {
 		c, err := p.connect(ctx, id)
 		if err == nil {
 			err = p.keep(t, c)
 		}
 		if err == nil {
+			how = c.how
 			break
 		}
 		if !errors.Is(err, errTryAgain) || try == openTries {
 			return nil, fmt.Errorf("opening the thread's sandbox: %w", err)
 		}
 	}
-	return &session{conn: t.conn, fresh: t.conn.lastCell.Load() == 0}, nil
+	return &session{conn: t.conn, fresh: t.conn.lastCell.Load() == 0, how: how}, nil
 }
 
 func (p *Provider) keep(t *thread, c *conn) error {
@@ -132,6 +134,7 @@ func (p *Provider) connect(ctx context.Context, id string) (*conn, error) {
 	c, err := p.attach(ctx, id, found.ID)
 	if err == nil {
 		if err = p.greet(ctx, c); err == nil {
+			c.how = sandbox.Live
 			return c, nil
 		}
 		c.stop(errLetGo)
@@ -158,9 +161,14 @@ func (p *Provider) create(ctx context.Context, id string) (*conn, error) {
 		return nil, err
 	}
 	if c := p.take(ctx, plan, id); c != nil {
+		c.how = sandbox.Warm
 		return c, nil
 	}
-	return p.makeNew(ctx, plan, blueprint{name: p.containerName(id), thread: id, role: roleThread})
+	c, err := p.makeNew(ctx, plan, blueprint{name: p.containerName(id), thread: id, role: roleThread})
+	if err == nil {
+		c.how = sandbox.Cold
+	}
+	return c, err
 }
 
 // makeNew makes a sandbox that no cell has been run in, from the template where

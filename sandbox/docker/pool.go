@@ -193,3 +193,10 @@ func (p *Provider) drain(ctx context.Context) {
 		}
 	}
 }
+
+// Ready: see sandbox.Warmer.
+func (p *Provider) Ready() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.ready)
+}

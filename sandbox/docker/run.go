@@ -22,9 +22,16 @@ const (
 type session struct {
 	*conn
 	fresh bool
+	how   sandbox.How
 }
 
-var _ sandbox.Session = (*session)(nil)
+var (
+	_ sandbox.Session = (*session)(nil)
+	_ sandbox.Opened  = (*session)(nil)
+)
+
+// Opened: see sandbox.Opened.
+func (s *session) Opened() sandbox.How { return s.how }
 
 // Fresh: see sandbox.Session.
 func (s *session) Fresh() bool { return s.fresh }

@@ -233,9 +233,13 @@ func (p *Provider) wake(ctx context.Context, id, name string) (*conn, error) {
 	if plan.machine.runtime != runtimeOurs {
 		return nil, fmt.Errorf("the runtime is %s now: %w", plan.machine.runtime, sandbox.ErrCantSleep)
 	}
-	return p.begin(ctx, plan, blueprint{
+	c, err := p.begin(ctx, plan, blueprint{
 		name: p.containerName(id), thread: id, role: roleThread, saveAs: name, restore: name,
 	})
+	if err == nil {
+		c.how = sandbox.Resumed
+	}
+	return c, err
 }
 
 // Notes.

@@ -7,7 +7,7 @@
 //	tb:{T}:log    stream   the events; the entry's id is "<seq>-0"
 //	tb:{T}:meta   hash     seq: the last event's; submitted: the last one that
 //	                       came from outside; read: how far a holder had read
-//	                       when it let go; title
+//	                       when it let go; title; home: the sandbox's host
 //	tb:{T}:keys   hash     the platforms' keys of what was submitted → seq
 //	tb:{T}:lease  string   the holder's token, with its time to live
 //	tb:{T}:draft  channel  what the model is writing; nothing is kept
@@ -19,6 +19,7 @@
 //	tb:threads:<platform>  sorted set  threads by last activity, in milliseconds
 //	tb:platforms           set         the platforms that have such a list
 //	tb:secret              string      the fleet's signing key
+//	tb:{hosts}:…           the register of workers; see hosts.go
 //
 // A thread has something unread while submitted > read. It is put into tb:unread
 // before its message is appended, and is taken out by whoever looks for unread

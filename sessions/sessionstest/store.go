@@ -40,6 +40,9 @@ func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 		"nothing is forgotten half":             testForgetBetween,
 		"drafts reach readers":                  testDrafts,
 		"the secret stays":                      testSecret,
+		"workers are listed while they live":    testHosts,
+		"those who live are asked to drain":     testDrain,
+		"a thread has a home":                   testHome,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -91,7 +91,7 @@ func (c *conversation) add(ev sessions.Event) {
 	case *sessions.Notice:
 		c.note(b.Text)
 	case *sessions.File:
-		if b.Message == 0 && b.Cell == 0 && b.Title == "" { // nobody's message tells of it, and it is no export
+		if b.Message == 0 && b.Cell == 0 && b.Title == "" && !b.Saved { // nobody's message tells of it, and it is no export
 			c.note("There is a file /workspace/" + b.Path + ".")
 		}
 	case *sessions.CellStarted, *sessions.CellOutput, *sessions.CellFinished:
