@@ -76,6 +76,7 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 		h.show.Stop() // before the lease goes: a post under way is seen to its end
 		cancel(nil)
 		if released {
+			h.kept.put(thread, h.log)
 			return
 		}
 		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
@@ -84,7 +85,7 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 			h.slog.WarnContext(ctx, "giving back the lease failed; it will run out", "err", e)
 		}
 	}()
-	if err = h.readNew(ctx); err == nil {
+	if err = h.readLog(ctx); err == nil {
 		h.show.Saw(slices.Clone(h.log.events))
 		after := h.log.read
 		parts.Go(func() { h.follow(ctx, after) })

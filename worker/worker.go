@@ -106,6 +106,7 @@ type Worker struct {
 	id   string // of this run, in the register of hosts
 	wake *Waker
 	gate *gate
+	kept *kept
 	room room
 
 	// stopping is closed when no further step should begin, draining when no
@@ -120,7 +121,7 @@ func New(c Config) *Worker {
 	if c.Host == "" {
 		c.Host = c.Name
 	}
-	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency),
+	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency), kept: newKept(),
 		stopping: make(chan struct{}), draining: make(chan struct{})}
 }
 
