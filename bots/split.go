@@ -47,7 +47,13 @@ func Split(text string, limit int) []string {
 	return pieces
 }
 
-const fenceMark = "```"
+const (
+	fenceMark = "```"
+	// Longer ones than these are taken for text: what is written again at each
+	// cut must stay short beside the pieces.
+	maxFence    = 12
+	maxLanguage = 20
+)
 
 // fenceOf is a closing fence at least as long as any that a cut may have to write.
 func fenceOf(open, text string) string {
@@ -64,7 +70,7 @@ func fenceOf(open, text string) string {
 func marks(line string) string {
 	line = strings.TrimLeft(line, " ")
 	m := line[:len(line)-len(strings.TrimLeft(line, "`"))]
-	if len(m) < len(fenceMark) {
+	if len(m) < len(fenceMark) || len(m) > maxFence {
 		return ""
 	}
 	return m
@@ -79,7 +85,11 @@ func openFence(open, text string) string {
 		switch {
 		case m == "":
 		case open == "":
-			open = strings.TrimSpace(line)
+			language, _, _ := strings.Cut(strings.TrimSpace(strings.TrimLeft(line, " `")), " ")
+			if len(language) > maxLanguage || strings.Contains(language, "`") {
+				language = ""
+			}
+			open = m + language
 		case len(m) >= len(marks(open)) && strings.TrimSpace(line) == m:
 			open = ""
 		}

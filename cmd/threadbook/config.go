@@ -102,8 +102,11 @@ func settings() []setting {
 	return all
 }
 
-func (s setting) flag() string {
-	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.name, "THREADBOOK_"), "_", "-"))
+func (s setting) flag() string { return flagOf(s.name) }
+
+// flagOf is the flag of a variable.
+func flagOf(name string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "THREADBOOK_"), "_", "-"))
 }
 
 // show is a value as it may be printed.
@@ -146,17 +149,11 @@ func loadConfig(environ []string, flags *pflag.FlagSet) (Config, error) {
 	vars := env.ToMap(environ)
 	var faults []error
 	for _, s := range settings() {
-		if file := vars[s.name+"_FILE"]; file != "" && vars[s.name] == "" {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				faults = append(faults, fault{s.name + "_FILE", strconv.Quote(file), "the name of a file that can be read (" + err.Error() + ")"})
-			}
-			vars[s.name] = strings.TrimSpace(string(data))
+		value, file, err := settingOf(s.name, environ, flags)
+		if err != nil {
+			faults = append(faults, fault{s.name + "_FILE", strconv.Quote(file), "the name of a file that can be read (" + err.Error() + ")"})
 		}
-		if f := flags.Lookup(s.flag()); f != nil && f.Changed {
-			vars[s.name] = f.Value.String()
-		}
-		if vars[s.name] == "" {
+		if vars[s.name] = value; value == "" {
 			delete(vars, s.name) // empty means the default
 		}
 	}
@@ -175,6 +172,23 @@ func loadConfig(environ []string, flags *pflag.FlagSet) (Config, error) {
 		c.Concurrency = 2 * runtime.NumCPU()
 	}
 	return c, errors.Join(faults...)
+}
+
+// settingOf reads one variable, or the file that its twin names, or its flag,
+// which wins. Its error is of the file.
+func settingOf(name string, environ []string, flags *pflag.FlagSet) (value, file string, err error) {
+	vars := env.ToMap(environ)
+	value = vars[name]
+	if file = vars[name+"_FILE"]; file != "" && value == "" {
+		var data []byte
+		if data, err = os.ReadFile(file); err == nil {
+			value = strings.TrimSpace(string(data))
+		}
+	}
+	if f := flags.Lookup(flagOf(name)); f != nil && f.Changed {
+		value = f.Value.String()
+	}
+	return value, file, err
 }
 
 // parseFaults puts the library's errors into our words.

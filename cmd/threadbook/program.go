@@ -64,7 +64,7 @@ type Program struct {
 	sandbox  sandbox.Provider // nil in a process that is only the bots
 	worker   *worker.Worker   // likewise
 	scripted *scriptedModel   // nil but in a demo without a model
-	web      *web.Server      // nil in a process that is only a worker
+	web      *web.Server      // served by the half that talks to people
 	chats    []chat           // the chat platforms that have tokens
 	listener net.Listener     // nil for ask
 }
@@ -100,18 +100,16 @@ func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error
 			banner = scriptedBanner
 		}
 	}
+	p.web, err = web.New(web.Config{Store: p.store, Blobs: p.blobs, Submit: p.intake.Submit, Token: p.cfg.WebToken,
+		PublicURL: p.cfg.PublicURL, Banner: banner, Version: version, Log: p.log})
+	if err != nil {
+		return err
+	}
 	if p.chats, err = p.openChats(more); err != nil {
 		return err
 	}
 	if p.roles.Worker {
 		if err := p.openWorker(ctx); err != nil {
-			return err
-		}
-	}
-	if p.roles.Bot {
-		p.web, err = web.New(web.Config{Store: p.store, Blobs: p.blobs, Submit: p.intake.Submit, Token: p.cfg.WebToken,
-			PublicURL: p.cfg.PublicURL, Banner: banner, Version: version, Log: p.log})
-		if err != nil {
 			return err
 		}
 	}
@@ -264,7 +262,7 @@ func (p *Program) serveHTTP(ctx context.Context) error {
 	})
 	mux.HandleFunc("GET /readyz", (&health{store: p.store, sandbox: p.sandbox, log: p.log}).ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{}))
-	if p.web != nil {
+	if p.roles.Bot {
 		mux.Handle("/", p.web)
 		for _, c := range p.chats {
 			if c.handler != nil {
@@ -274,7 +272,7 @@ func (p *Program) serveHTTP(ctx context.Context) error {
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn)}
-	if p.web != nil {
+	if p.roles.Bot {
 		server.RegisterOnShutdown(func() { p.web.Close() })
 	}
 	stopped := make(chan error, 1)

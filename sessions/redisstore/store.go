@@ -19,6 +19,7 @@
 //	tb:threads:<platform>  sorted set  threads by last activity, in milliseconds
 //	tb:platforms           set         the platforms that have such a list
 //	tb:secret              string      the fleet's signing key
+//	tb:marks:<platform>    hash        how far the platform's adapter has read, by channel
 //	tb:{hosts}:…           the register of workers; see hosts.go
 //
 // A thread has something unread while submitted > read. It is put into tb:unread
