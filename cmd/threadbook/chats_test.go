@@ -33,9 +33,10 @@ type said struct {
 type room interface {
 	// config is what threadbook needs to be on the platform.
 	config(Config) Config
-	// begin opens the thread with a mention of the bot, say continues it.
-	begin(text string, files map[string][]byte)
-	say(by, text string)
+	// begin opens the thread with a mention of the bot, say continues it. They
+	// return the key under which the log has the message.
+	begin(text string, files map[string][]byte) string
+	say(by, text string) string
 	// mention is how somebody is called.
 	mention(who string) string
 	// press presses the button of the bot's latest message that has it.
@@ -215,14 +216,14 @@ func TestChatStorm(t *testing.T) {
 
 // slackRoom is a thread in a channel of the stand-in Slack.
 type slackRoom struct {
-	t    *testing.T
+	t    testing.TB
 	fake *slacktest.Server
 	root string
 }
 
 const slackChannel = "C0GENERAL"
 
-func newSlackRoom(t *testing.T) *slackRoom {
+func newSlackRoom(t testing.TB) *slackRoom {
 	r := &slackRoom{t: t, fake: slacktest.New(slacktest.Options{FileDelay: 300 * time.Millisecond, PostsPerSecond: 1})}
 	t.Cleanup(r.fake.Close)
 	r.fake.AddUser(slacktest.User{ID: "U0ADA", Name: "Ada"})
@@ -245,17 +246,23 @@ func (r *slackRoom) mention(who string) string {
 	return "<@" + r.user(who) + ">"
 }
 
-func (r *slackRoom) begin(text string, files map[string][]byte) {
+func (r *slackRoom) begin(text string, files map[string][]byte) string {
 	m := slacktest.Message{Channel: slackChannel, User: r.user("ada"), Text: "<@" + slacktest.BotUserID + "> " + text}
 	for name, data := range files {
 		m.Files = append(m.Files, r.fake.AddFile(slacktest.File{Name: name, MIME: "text/csv", Bytes: data}))
 	}
 	m, _ = r.fake.Say(r.t.Context(), m)
 	r.root = m.TS
+	return r.key(m)
 }
 
-func (r *slackRoom) say(by, text string) {
-	r.fake.Say(r.t.Context(), slacktest.Message{Channel: slackChannel, ThreadTS: r.root, User: r.user(by), Text: text})
+func (r *slackRoom) say(by, text string) string {
+	m, _ := r.fake.Say(r.t.Context(), slacktest.Message{Channel: slackChannel, ThreadTS: r.root, User: r.user(by), Text: text})
+	return r.key(m)
+}
+
+func (r *slackRoom) key(m slacktest.Message) string {
+	return "slack:" + slacktest.TeamID + "/" + slackChannel + "/" + m.TS
 }
 
 func (r *slackRoom) press(by, action string) {
@@ -306,12 +313,12 @@ func (r *slackRoom) storm() {
 
 // discordRoom is a thread on the stand-in Discord.
 type discordRoom struct {
-	t    *testing.T
+	t    testing.TB
 	fake *discordtest.Server
 	root string
 }
 
-func newDiscordRoom(t *testing.T) *discordRoom {
+func newDiscordRoom(t testing.TB) *discordRoom {
 	r := &discordRoom{t: t, fake: discordtest.New(discordtest.Options{Rate: 5})}
 	t.Cleanup(r.fake.Close)
 	return r
@@ -336,7 +343,7 @@ func (r *discordRoom) mention(who string) string {
 	return "<@" + discordtest.UserID + ">"
 }
 
-func (r *discordRoom) begin(text string, files map[string][]byte) {
+func (r *discordRoom) begin(text string, files map[string][]byte) string {
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	if err := r.fake.Await(ctx, r.fake.Connected); err != nil {
@@ -350,10 +357,11 @@ func (r *discordRoom) begin(text string, files map[string][]byte) {
 	if err := r.fake.Await(ctx, func() bool { return r.fake.Channel(r.root).ID != "" }); err != nil {
 		r.t.Fatal("the mention opened no thread")
 	}
+	return "discord:" + r.root
 }
 
-func (r *discordRoom) say(by, text string) {
-	r.fake.Say(discordtest.Message{Channel: r.root, Author: r.user(by), Content: text})
+func (r *discordRoom) say(by, text string) string {
+	return "discord:" + r.fake.Say(discordtest.Message{Channel: r.root, Author: r.user(by), Content: text})
 }
 
 func (r *discordRoom) press(by, action string) {

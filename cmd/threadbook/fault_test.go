@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os/exec"
 	"regexp"
@@ -13,8 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"threadbook/bots"
+	"github.com/redis/go-redis/v9"
+
 	"threadbook/bots/botstest"
+	"threadbook/bots/discord/discordtest"
+	"threadbook/bots/slack/slacktest"
 	"threadbook/sessions"
 	"threadbook/worker/agenttest"
 )
@@ -62,7 +66,7 @@ func TestInjuries(t *testing.T) {
 	if *chaosMinutes > 0 {
 		return // make chaos runs the longer one alone
 	}
-	c := newChaos(t, 1, 3)
+	c := newChaos(t, 1, 2)
 	for _, injure := range c.injuries() {
 		c.ask(2)
 		injure()
@@ -82,7 +86,7 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano() % 1e9)
 	}
 	t.Logf("the seed is %d", seed)
-	c := newChaos(t, seed, 8)
+	c := newChaos(t, seed, 4)
 	injuries := c.injuries()
 	for until := time.Now().Add(time.Duration(*chaosMinutes * float64(time.Minute))); time.Now().Before(until); {
 		c.ask(1 + c.random.IntN(6))
@@ -91,21 +95,87 @@ func TestChaos(t *testing.T) {
 	c.check()
 }
 
+// lane is a thread on some platform into which numbered messages go.
+type lane struct {
+	name string
+	id   sessions.ThreadID
+	send func(text string) (key string)
+	said func() []said // the bot's messages, oldest first
+
+	asked map[string]int // numbers, by the messages' keys
+}
+
 // chaos is a fleet under attack.
 type chaos struct {
 	*fleet
 	random  *rand.Rand
-	threads []string
-	asked   map[string][]int // numbers, by thread
+	lanes   []*lane
+	slack   *slackRoom
+	discord *discordRoom
 	last    int
 }
 
+// newChaos starts a fleet with so many threads on each of the three platforms,
+// each of which has been answered once.
 func newChaos(t testing.TB, seed uint64, threads int) *chaos {
-	c := &chaos{fleet: newFleet(t, answerScript, "one", "one"), random: rand.New(rand.NewPCG(seed, 0)), asked: map[string][]int{}}
+	c := &chaos{random: rand.New(rand.NewPCG(seed, 0)), slack: newSlackRoom(t), discord: newDiscordRoom(t)}
+	c.fleet = newFleet(t, answerScript, []string{"SLACK_BOT_TOKEN=" + slacktest.BotToken, "SLACK_APP_TOKEN=" + slacktest.AppToken,
+		"SLACK_API_URL=" + c.slack.fake.URL(), "DISCORD_BOT_TOKEN=token", "DISCORD_API_URL=" + c.discord.fake.URL()}, "one", "one")
 	for i := range threads {
-		c.threads = append(c.threads, fmt.Sprintf("t%d", i))
+		name := fmt.Sprintf("t%d", i)
+		c.lanes = append(c.lanes, &lane{name: "recorder " + name, id: sessions.NewThreadID(botstest.Name, name),
+			send: func(text string) string {
+				key := strconv.FormatUint(c.random.Uint64(), 36)
+				c.say(botstest.Event{Thread: name, User: "ada", Text: text, Key: key})
+				return key
+			},
+			said: func() []said { return c.recorded(name) }})
+		for platform, r := range map[string]room{
+			"slack":   &slackRoom{t: t, fake: c.slack.fake},
+			"discord": &discordRoom{t: t, fake: c.discord.fake},
+		} {
+			l := &lane{name: platform + " " + name, said: r.said}
+			l.send = func(text string) string {
+				if l.id != "" {
+					return r.say("ada", text)
+				}
+				key := r.begin(text, nil)
+				l.id = r.thread()
+				return key
+			}
+			c.lanes = append(c.lanes, l)
+		}
 	}
+	slices.SortFunc(c.lanes, func(a, b *lane) int { return strings.Compare(a.name, b.name) })
+	for _, l := range c.lanes {
+		l.asked = map[string]int{}
+		c.number(l, code)
+	}
+	c.settle()
 	return c
+}
+
+// recorded are the recording platform's messages as people would see them.
+func (c *chaos) recorded(thread string) []said {
+	var all []said
+	for _, p := range c.posts() {
+		if p.Thread == thread {
+			s := said{words: p.Post.Text + "\n" + p.Post.Status, id: p.ID}
+			for _, cell := range p.Post.Cells {
+				s.words += "\n" + cell.Output
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// number sends the next numbered message, a cell.
+func (c *chaos) number(l *lane, cell func(...string) string) string {
+	c.last++
+	number := strconv.Itoa(c.last)
+	l.asked[l.send("```python\n"+cell(number)+"\n```")] = c.last
+	return number
 }
 
 // ask sends messages, each with a number of its own: cells, and words for the
@@ -113,32 +183,28 @@ func newChaos(t testing.TB, seed uint64, threads int) *chaos {
 func (c *chaos) ask(n int) {
 	c.Helper()
 	for range n {
-		c.last++
-		thread := c.threads[c.random.IntN(len(c.threads))]
-		number := strconv.Itoa(c.last)
-		text := "ask " + number
+		l := c.lanes[c.random.IntN(len(c.lanes))]
 		if c.random.IntN(2) == 0 {
-			text = "```python\n" + code(number) + "\n```"
+			c.number(l, code)
+			continue
 		}
-		c.asked[thread] = append(c.asked[thread], c.last)
-		c.say(botstest.Event{Thread: thread, User: "ada", Text: text, Key: number})
+		c.last++
+		l.asked[l.send("ask "+strconv.Itoa(c.last))] = c.last
 	}
 }
 
 // busy sends one message whose cell takes a second, to be hurt in the middle.
 func (c *chaos) busy() {
 	c.Helper()
-	c.last++
-	thread := c.threads[c.random.IntN(len(c.threads))]
-	c.asked[thread] = append(c.asked[thread], c.last)
-	number := strconv.Itoa(c.last)
-	c.say(botstest.Event{Thread: thread, User: "ada", Key: number,
-		Text: "```python\nimport time\nfor i in range(20):\n    print('step', i, flush=True)\n    time.sleep(0.05)\n" + code(number) + "\n```"})
-	c.eventually(time.Minute, "the cell of message "+number+" runs", func(posts []botstest.Posted) bool {
-		return slices.ContainsFunc(posts, func(p botstest.Posted) bool {
-			return p.Thread == thread && slices.ContainsFunc(p.Post.Cells, func(cell bots.Cell) bool {
-				return strings.Contains(cell.Output, "step") || strings.Contains(cell.Output, "answer "+number+" ")
-			})
+	l := c.lanes[c.random.IntN(len(c.lanes))]
+	number := c.number(l, func(numbers ...string) string {
+		return "import time\nfor i in range(20):\n    print('step', i, flush=True)\n    time.sleep(0.05)\n" + code(numbers...)
+	})
+	c.eventually(time.Minute, "the cell of message "+number+" runs", func() bool {
+		log := c.log(l.id)
+		return slices.ContainsFunc(log.order, func(turn int64) bool {
+			t := log.turns[turn]
+			return l.asked[t.keys[0]] == c.last && (t.output != "" || t.finished > 0)
 		})
 	})
 }
@@ -210,24 +276,34 @@ func (c *chaos) injuries() []func() {
 		},
 		func() {
 			c.Logf("killing a kernel")
-			c.last++
-			thread := c.threads[c.random.IntN(len(c.threads))]
-			c.asked[thread] = append(c.asked[thread], c.last)
-			c.say(botstest.Event{Thread: thread, User: "ada", Key: strconv.Itoa(c.last), Text: "```python\nimport os\nos._exit(1)\n```"})
+			c.number(c.lanes[c.random.IntN(len(c.lanes))], func(...string) string { return "import os\nos._exit(1)" })
 		},
 		func() {
-			c.Logf("the platform loses answers and events")
+			c.Logf("the platforms lose answers, and the recorder events")
 			c.faults(botstest.Faults{Lost: 0.2, Failed: 0.1, Limited: 0.1, Repeated: 0.5})
-			c.ask(4)
+			c.slack.storm()
+			c.discord.storm()
+			c.ask(6)
 			c.pause(3 * time.Second)
 			c.faults(botstest.Faults{})
 		},
 		func() {
-			c.Logf("the platform is down")
+			c.Logf("the platforms are down")
 			c.faults(botstest.Faults{Down: true})
-			c.ask(2)
+			for range 4 {
+				c.slack.fake.Fail("chat.postMessage", slacktest.Fault{Status: 503})
+			}
+			c.discord.fake.Fail(discordtest.Fault{Method: "POST", Path: "/messages", Status: 503})
+			c.ask(3)
 			c.pause(5 * time.Second)
 			c.faults(botstest.Faults{})
+			c.discord.fake.Mend()
+		},
+		func() {
+			c.Logf("the ways in are cut")
+			c.slack.fake.Disconnect(false)
+			c.discord.fake.CloseGateway(4000, "")
+			c.ask(3)
 		},
 	}
 }
@@ -243,54 +319,51 @@ func (c *chaos) killRedis() {
 	}
 }
 
-// check waits until all is answered and looks at what the threads have.
-func (c *chaos) check() {
+// settle waits until every message stands answered on its platform.
+func (c *chaos) settle() {
 	c.Helper()
-	const patience = 3 * time.Minute
-	keys := func(thread string) []string { // of turns that stand on the platform whole
-		log := c.log(thread)
-		var done []string
-		for turn, t := range log.turns {
-			for _, p := range log.posts[turn] {
-				if p.State == sessions.PostSent && p.Final && p.Part == "live" {
-					done = append(done, t.keys...)
+	const patience = 4 * time.Minute
+	c.eventually(patience, "every message has its live post's last form", func() bool {
+		for _, l := range c.lanes {
+			log, done := c.log(l.id), 0
+			for turn, t := range log.turns {
+				if slices.ContainsFunc(log.posts[turn], func(p *sessions.Post) bool {
+					return p.State == sessions.PostSent && p.Final && p.Part == "live"
+				}) {
+					done += len(t.keys)
 				}
 			}
-		}
-		return done
-	}
-	c.eventually(patience, "every message has its live post's last form", func([]botstest.Posted) bool {
-		for thread, numbers := range c.asked {
-			if done := keys(thread); len(done) < len(numbers) {
+			if done < len(l.asked) {
 				return false
 			}
 		}
-		return true
+		return len(c.unread()) == 0
 	})
+}
+
+// check waits until all is answered and looks at what the threads have.
+func (c *chaos) check() {
+	c.Helper()
+	c.settle()
 	c.stop()
-	posts := c.posts()
-	seen := map[string]bool{}
-	for _, p := range posts {
-		if seen[p.Key] {
-			c.Errorf("the post %s was made twice", p.Key)
-		}
-		seen[p.Key] = true
-	}
-	lost := 0
-	for thread, numbers := range c.asked {
-		lost += c.checkThread(thread, numbers, posts)
-	}
-	if len(c.unread()) > 0 {
-		c.Errorf("threads are unread at the end: %v", c.unread())
+	lost, posts := 0, 0
+	for _, l := range c.lanes {
+		a, b := c.checkLane(l)
+		lost, posts = lost+a, posts+b
 	}
 	name, err := fleetOf(c.Context(), c.store)
 	if err != nil {
 		c.Fatal(err)
 	}
-	if n := len(containers(c, name)); n > len(c.threads)+1 { // and the template's maker
-		c.Errorf("%d containers are left of %d threads", n, len(c.threads))
+	if n := len(containers(c, name)); n > len(c.lanes)+1 { // and the template's maker
+		c.Errorf("%d containers are left of %d threads", n, len(c.lanes))
 	}
-	c.Logf("%d messages in %d threads, %d posts; variables were lost, and that was told, %d times", c.last, len(c.threads), len(posts), lost)
+	client := c.store.MakeRedisClient().(redis.UniversalClient)
+	defer client.Close()
+	if leases, err := client.Keys(c.Context(), "tb:*:lease").Result(); err != nil || len(leases) > 0 {
+		c.Errorf("leases are left: %v, %v", leases, err)
+	}
+	c.Logf("%d messages in %d threads, %d posts; variables were lost, and that was told, %d times", c.last, len(c.lanes), posts, lost)
 	if c.Failed() {
 		c.tell()
 	}
@@ -300,7 +373,7 @@ func (c *chaos) check() {
 type threadLog struct {
 	turns map[int64]*turnLog
 	order []int64
-	heard []int // the messages' numbers, as they came into the log
+	heard []string // the messages' keys, as they came into the log
 	posts map[int64][]*sessions.Post
 }
 
@@ -312,13 +385,13 @@ type turnLog struct {
 	finished int
 }
 
-func (f *fleet) log(thread string) threadLog {
+func (f *fleet) log(thread sessions.ThreadID) threadLog {
 	f.Helper()
 	log := threadLog{turns: map[int64]*turnLog{}, posts: map[int64][]*sessions.Post{}}
 	messages := map[int64]string{}
 	var after int64
 	for {
-		events, err := f.store.Read(f.Context(), sessions.NewThreadID(botstest.Name, thread), after, 1000, 0)
+		events, err := f.store.Read(f.Context(), thread, after, 1000, 0)
 		if err != nil {
 			return log // Redis may be down just now
 		}
@@ -331,9 +404,7 @@ func (f *fleet) log(thread string) threadLog {
 			switch b := ev.Body.(type) {
 			case *sessions.Message:
 				messages[ev.Seq] = b.Key
-				if n, err := strconv.Atoi(b.Key); err == nil {
-					log.heard = append(log.heard, n)
-				}
+				log.heard = append(log.heard, b.Key)
 			case *sessions.TurnStarted:
 				t = &turnLog{}
 				log.turns[ev.Turn], log.order = t, append(log.order, ev.Turn)
@@ -359,62 +430,76 @@ func (f *fleet) log(thread string) threadLog {
 
 var seenList = regexp.MustCompile(`answer ([\d ]+) seen \[([\d, ]+)\]`)
 
-// checkThread looks at one thread, and counts how often its variables were lost.
-func (c *chaos) checkThread(thread string, numbers []int, posts []botstest.Posted) (lost int) {
+// checkLane looks at one thread, and counts how often its variables were lost,
+// and its posts.
+func (c *chaos) checkLane(l *lane) (lost, posts int) {
 	c.Helper()
-	log := c.log(thread)
-	var answered []int
+	log, said := c.log(l.id), l.said()
+	var took []string
 	var have []string // what the kernel should have seen
 	unsure := false   // a cell ended badly, so that it may have counted or not
 	for _, id := range log.order {
 		t := log.turns[id]
+		took = append(took, t.keys...)
 		if t.finished != 1 {
-			c.Errorf("%s: turn %d ended %d times", thread, id, t.finished)
+			c.Errorf("%s: turn %d ended %d times", l.name, id, t.finished)
 		}
 		if t.lost {
 			lost++
 			have, unsure = nil, true
 		}
+		var numbers []string
 		for _, key := range t.keys {
-			n, err := strconv.Atoi(key)
-			if err != nil {
-				c.Fatal(err)
-			}
-			answered = append(answered, n)
+			numbers = append(numbers, strconv.Itoa(l.asked[key]))
 		}
 		matches := seenList.FindAllStringSubmatch(t.output, -1)
 		if len(matches) > 1 {
-			c.Errorf("%s: turn %d, of %v, ran %d times: %q", thread, id, t.keys, len(matches), t.output)
+			c.Errorf("%s: turn %d, of %v, ran %d times: %q", l.name, id, numbers, len(matches), t.output)
 		}
 		if len(matches) == 0 {
 			if slices.Contains(t.status, "ok") {
-				c.Errorf("%s: turn %d, of %v, ended well and printed %q", thread, id, t.keys, t.output)
+				c.Errorf("%s: turn %d, of %v, ended well and printed %q", l.name, id, numbers, t.output)
 			}
 			unsure = true
 			continue
 		}
-		if got := strings.Fields(matches[0][1]); !slices.Equal(got, t.keys) {
-			c.Errorf("%s: turn %d was asked %v and answered %v", thread, id, t.keys, got)
+		if got := strings.Fields(matches[0][1]); !slices.Equal(got, numbers) {
+			c.Errorf("%s: turn %d was asked %v and answered %v", l.name, id, numbers, got)
 		}
 		now := strings.Split(matches[0][2], ", ")
-		have = append(have, t.keys...)
+		have = append(have, numbers...)
 		if !unsure && !slices.Equal(now, have) {
-			c.Errorf("%s: turn %d has seen %v, and nobody said that anything was lost of %v", thread, id, now, have)
+			c.Errorf("%s: turn %d has seen %v, and nobody said that anything was lost of %v", l.name, id, now, have)
 		}
 		have, unsure = now, false
-		live := slices.IndexFunc(posts, func(p botstest.Posted) bool {
-			return p.Key == fmt.Sprintf("%s:%s#%d/live", botstest.Name, thread, id)
-		})
-		if live < 0 || posts[live].Post.Running || !strings.Contains(posts[live].Post.Cells[0].Output, "answer") {
-			c.Errorf("%s: turn %d has no live post with its answer", thread, id)
+		shown := 0
+		for _, m := range said {
+			if strings.Contains(m.words, matches[0][0]) && strings.Contains(m.words, " in ") {
+				shown++
+			}
+		}
+		if shown != 1 {
+			c.Errorf("%s: the answer of turn %d, %q, stands in %d messages", l.name, id, matches[0][0], shown)
 		}
 	}
 	// The platform may deliver late, and so in another order, what an adapter
 	// that died had not acknowledged.
-	if !slices.Equal(answered, log.heard) || !slices.Equal(slices.Sorted(slices.Values(log.heard)), numbers) {
-		c.Errorf("%s was asked %v, heard %v and took up %v", thread, numbers, log.heard, answered)
+	asked := slices.Sorted(maps.Keys(l.asked))
+	if !slices.Equal(took, log.heard) || !slices.Equal(slices.Sorted(slices.Values(log.heard)), asked) {
+		c.Errorf("%s was asked %v, heard %v and took up %v", l.name, asked, log.heard, took)
 	}
-	return lost
+	ids := map[string]string{} // of the posts that the ledger knows
+	for turn, parts := range log.posts {
+		for _, p := range parts {
+			if p.State == sessions.PostSent {
+				ids[fmt.Sprint(turn, p.Part)] = p.MessageID
+			}
+		}
+	}
+	if len(said) != len(ids) {
+		c.Errorf("%s: the ledger has %d posts and the platform %d", l.name, len(ids), len(said))
+	}
+	return lost, len(said)
 }
 
 // unread are the threads that somebody would have to work on.

@@ -214,8 +214,8 @@ type fleet struct {
 }
 
 // newFleet starts a fleet. hosts names the machine that each worker is to take
-// itself for.
-func newFleet(t testing.TB, script agenttest.Script, hosts ...string) *fleet {
+// itself for, env says more to all processes.
+func newFleet(t testing.TB, script agenttest.Script, env []string, hosts ...string) *fleet {
 	t.Helper()
 	f := &fleet{TB: t, dir: t.TempDir()}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -237,9 +237,9 @@ func newFleet(t testing.TB, script agenttest.Script, hosts ...string) *fleet {
 		sockets := t.TempDir()
 		line := newCut(t, sockets, "s", strings.TrimPrefix(f.redis.URL, "unix://"))
 		f.cuts = append(f.cuts, line)
-		p := &process{name: name, log: filepath.Join(f.dir, name+".log"), env: []string{playVar + "=" + play, recorderVar + "=" + f.recorder,
+		p := &process{name: name, log: filepath.Join(f.dir, name+".log"), env: append([]string{playVar + "=" + play, recorderVar + "=" + f.recorder,
 			"REDIS_URL=unix://" + line.path, "THREADBOOK_DATA=" + filepath.Join(f.dir, "data"), "THREADBOOK_ADDR=127.0.0.1:0",
-			"OPENAI_BASE_URL=" + model.URL + "/v1", "THREADBOOK_CONCURRENCY=4", "THREADBOOK_POOL=0", "THREADBOOK_HOST=" + host}}
+			"OPENAI_BASE_URL=" + model.URL + "/v1", "THREADBOOK_CONCURRENCY=4", "THREADBOOK_POOL=0", "THREADBOOK_HOST=" + host}, env...)}
 		p.start(t, false)
 		t.Cleanup(func() { p.end(syscall.SIGKILL) })
 		return p
@@ -335,15 +335,14 @@ func (f *fleet) control(method, path string, in, out any) {
 	}
 }
 
-// eventually waits until a condition holds of the platform's posts.
-func (f *fleet) eventually(within time.Duration, what string, ok func([]botstest.Posted) bool) []botstest.Posted {
+// eventually waits until a condition holds.
+func (f *fleet) eventually(within time.Duration, what string, ok func() bool) {
 	f.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for late := time.After(within); ; {
-		posts := f.posts()
-		if ok(posts) {
-			return posts
+		if ok() {
+			return
 		}
 		select {
 		case <-tick.C:
