@@ -111,9 +111,6 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 			if err := h.keep(ctx); err != nil {
 				return false, err
 			}
-			if len(h.log.unread) > 0 { // it has read on
-				continue
-			}
 			if released, err := h.lease.Release(ctx, h.log.read); released || err != nil {
 				return released, err
 			}

@@ -171,11 +171,13 @@ func (h *holder) keep(ctx context.Context) error {
 	if !h.unkept || h.session == nil {
 		return nil
 	}
-	copying, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
-	err := h.keepChanged(ctx, copying)
+	copying, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(keepTimeout, func() { cancel(errors.New("keeping the workspace took too long")) })
+	defer late.Stop()
+	err := h.keepChanged(ctx, copying, cancel)
 	switch {
-	case err == nil, errors.Is(err, errMakeWay):
+	case err == nil, errors.Is(context.Cause(copying), errMakeWay), errors.Is(context.Cause(copying), errPaused):
 		return nil
 	case errors.Is(err, sandbox.ErrGone):
 		h.session = nil
@@ -187,10 +189,27 @@ func (h *holder) keep(ctx context.Context) error {
 	return nil
 }
 
-// errMakeWay ends keeping early.
-var errMakeWay = errors.New("a message has come, or the worker stops")
+// errMakeWay ends keeping when something else is to be done.
+var errMakeWay = errors.New("a message has come")
 
-func (h *holder) keepChanged(ctx, copying context.Context) error {
+// untilMessage ends keeping when a message comes.
+func (h *holder) untilMessage(ctx context.Context, after int64, cancel context.CancelCauseFunc) {
+	for ctx.Err() == nil {
+		events, err := h.Store.Read(ctx, h.thread, after, readPage, keepTimeout)
+		if err != nil {
+			cancel(err)
+			return
+		}
+		for _, ev := range events {
+			if after = ev.Seq; ev.Body.Kind() == sessions.KindMessage {
+				cancel(errMakeWay)
+				return
+			}
+		}
+	}
+}
+
+func (h *holder) keepChanged(ctx, copying context.Context, cancel context.CancelCauseFunc) error {
 	list, more, err := h.session.List(copying, ".")
 	if err != nil {
 		return err
@@ -206,12 +225,16 @@ func (h *holder) keepChanged(ctx, copying context.Context) error {
 			files, size = files+1, size+f.Size
 		}
 	}
+	if len(changed) > 0 {
+		go h.untilMessage(copying, h.log.read, cancel)
+		go h.untilPaused(copying, cancel)
+	}
 	// The small ones first: more of them find room.
 	slices.SortStableFunc(changed, func(a, b sandbox.File) int { return cmp.Compare(a.Size, b.Size) })
 	var over []sandbox.File
 	for _, f := range changed {
-		if h.makeWay(ctx) {
-			return errMakeWay
+		if err := context.Cause(copying); err != nil {
+			return err
 		}
 		if files == maxKept || size+f.Size > maxKeptSize || h.log.copied+f.Size > maxCopied {
 			over = append(over, f)
@@ -272,9 +295,4 @@ func (h *holder) noteOver(files []sandbox.File) []sessions.Body {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return append(bodies, &sessions.Notice{Code: noticeNotKept, Text: text + "."})
-}
-
-// makeWay says whether something else is to be done now.
-func (h *holder) makeWay(ctx context.Context) bool {
-	return h.pauseTurns() != nil || h.readNew(ctx) != nil || len(h.log.unread) > 0
 }
