@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,29 +25,28 @@ func TestDrainCommand(t *testing.T) {
 
 	c := testConfig(t)
 	c.RedisURL, c.Host, c.Pool = private.URL, "drained", 0
-	p, err := New(t.Context(), c, Roles{Worker: true}, testLog(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	for hosts := 0; hosts == 0; {
-		found, err := p.store.Hosts(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hosts = len(found)
-	}
+	r := start(t, c)
+	thread := r.thread(t)
+	r.ask(t, thread, 1, "```python\nx = 41\n```")
 	out, errs, code := command(t, "", args...)
 	if code != 0 || !strings.HasPrefix(out, "Asked 1 of host drained's workers to end.\n") || !strings.HasSuffix(out, "They have ended.\n") {
 		t.Errorf("exit %d, %q, %s", code, out, errs)
 	}
-	if err := <-done; err != nil || ctx.Err() != nil {
-		t.Errorf("the worker's process ended with %v", err)
+	if err := <-r.done; err != nil {
+		t.Errorf("the process ended with %v", err)
 	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
+	close(r.done) // nothing is left to stop
+
+	again := start(t, c)
+	provider, err := openProvider(c, again.fleet, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer provider.Close()
+	if asleep, err := provider.Asleep(t.Context()); err != nil || !slices.Contains(asleep, string(thread)) {
+		t.Errorf("on disk: %v, %v", asleep, err)
+	}
+	if log := again.ask(t, thread, 2, "```python\nprint(x)\n```"); printed(log) != "41\n" {
+		t.Errorf("got %s", show(log))
 	}
 }
