@@ -12,7 +12,7 @@ version = $$($(git) describe --tags --always --dirty 2>/dev/null || echo dev)
 commit = $$($(git) rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build race bench bench-sandbox fuzz lint image up down
+.PHONY: help demo test build race bench bench-sandbox chaos fuzz lint image up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench-sandbox: ## what a sandbox costs, beside docker run, jupyter_client and th
 	@deploy/setup.sh test
 	go test -run '^$$' -bench 'First|Cell|Table|Sleep|Cost' -benchtime 10x -timeout 1h ./sandbox/docker
 	go test -run '^$$' -bench Twenty -benchtime 2x -timeout 1h ./sandbox/docker
+
+chaos: ## kill workers, bots, containers, kernels and Redis for MINUTES (10); SEED repeats a run
+	@deploy/setup.sh test
+	go test -race -run 'TestChaos$$' -v -count=1 -timeout 0 ./cmd/threadbook -chaos-minutes $(or $(MINUTES),10) -chaos-seed $(or $(SEED),0)
 
 fuzz: ## 20 seconds of every fuzz test
 	@deploy/fuzz.sh 20s

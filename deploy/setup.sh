@@ -20,6 +20,7 @@ readonly dockerd_log=/var/log/threadbook-dockerd.log
 readonly runsc=/usr/local/bin/runsc
 readonly runtime=/usr/local/bin/threadbook-runtime # ours, in front of runsc
 readonly runtime_source=$state/runtime-source      # names what that was built from
+readonly versitygw=$repo/bin/versitygw             # the S3 server of tests
 
 readonly engine_starts=60 # seconds from the start of dockerd to its first answer
 
@@ -49,6 +50,7 @@ main() {
   ensure_packages
   ensure_go
   begin_gvisor
+  [[ $mode != test ]] || begin_versitygw
   ensure_runtime
   ensure_engine
   if engine_is_up; then
@@ -57,6 +59,7 @@ main() {
     [[ $mode != image ]] || build_binary_image
   fi
   finish_gvisor
+  finish_versitygw
   report
 }
 
@@ -175,7 +178,7 @@ have_browser() {
 # --- Go ------------------------------------------------------------------------------------
 
 wanted_go() {
-  awk '$1 == "go" { print $2 }' "$repo/go.mod" "$repo/deploy/gvisor/go.mod" | sort -V | tail -n 1
+  awk '$1 == "go" { print $2 }' "$repo/go.mod" "$repo"/deploy/{gvisor,versitygw}/go.mod | sort -V | tail -n 1
 }
 
 # From 1.21 on, Go fetches the toolchain that a module asks for, and answers with its version.
@@ -288,6 +291,31 @@ how_to_register_gvisor() {
   echo "It was not set up by threadbook and is left as it is. To add gVisor, put this into"
   echo "$daemon_json and restart Docker Engine:"
   daemon_json_with runsc
+}
+
+# --- versitygw -----------------------------------------------------------------------------
+
+versitygw_wanted() { awk '$1 == "github.com/versity/versitygw" { print $2 }' "$repo/deploy/versitygw/go.mod"; }
+versitygw_found() { go version -m "$versitygw" 2>/dev/null | awk '$1 == "mod" { print $3 }'; }
+
+# Starts to build the S3 server of the blob store's tests if the pinned version isn't there.
+versitygw_build=
+begin_versitygw() {
+  have_go || return 0
+  [[ ! -x $versitygw || $(versitygw_found) != "$(versitygw_wanted)" ]] || return 0
+  say "building versitygw $(versitygw_wanted) in the background (a minute or two)"
+  quietly build_versitygw &
+  versitygw_build=$!
+}
+
+build_versitygw() {
+  mkdir -p "${versitygw%/*}" && cd "$repo/deploy/versitygw" &&
+    CGO_ENABLED=0 go build -trimpath -o "$versitygw.new" -ldflags "-s -w" github.com/versity/versitygw/cmd/versitygw &&
+    mv "$versitygw.new" "$versitygw"
+}
+
+finish_versitygw() {
+  [[ -z $versitygw_build ]] || wait "$versitygw_build" || missing+=("versitygw, the S3 server of tests: it could not be built, see above")
 }
 
 # --- Docker Engine -------------------------------------------------------------------------

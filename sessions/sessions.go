@@ -109,6 +109,9 @@ type Index interface {
 	// Active is when something was last submitted to the thread, or a holder
 	// last let go of it. A thread that the store doesn't know has the zero time.
 	Active(ctx context.Context, thread ThreadID) (time.Time, error)
+	// Idle lists threads whose Active is before a time, the longest idle first,
+	// at most limit.
+	Idle(ctx context.Context, before time.Time, limit int) ([]ThreadID, error)
 	// Secret returns the fleet's key for signing, made at first use.
 	Secret(ctx context.Context) ([]byte, error)
 	// Ping asks whether the store answers and what it is.
@@ -136,6 +139,12 @@ type Lease interface {
 	// Drop gives the lease back whatever is unread, for a holder that can't
 	// go on; a sweep finds the thread again.
 	Drop(ctx context.Context) error
+	// Forget removes all that the store has of the thread, its log above all,
+	// and gives the lease back, unless something that is newer than read was
+	// submitted, and newer than what a holder had read when it last let go;
+	// then it changes nothing and returns false. All in one step. What comes
+	// later begins the thread anew, from the sequence number 1.
+	Forget(ctx context.Context, read int64) (forgotten bool, err error)
 }
 
 // LeaseTTL is how long a lease outlives its holder's last sign of life. A

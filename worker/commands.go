@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"threadbook/sandbox"
 	"threadbook/sessions"
+	"threadbook/sessions/notebook"
 	"threadbook/worker/tools"
 )
 
@@ -15,7 +18,7 @@ import (
 func helpText() string {
 	return "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence. " +
 		"Languages: " + languageNames() + ".\n\n" +
-		"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!reset` starts afresh, files stay · " +
+		"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!export` posts the thread as a notebook (`!export py` as a script, `!export md` as a page) · `!reset` starts afresh, files stay · " +
 		"`!rerun` runs all cells again · `!usage` says what the thread has used · `!help` is this"
 }
 
@@ -51,6 +54,16 @@ func (h *holder) command(ctx, turnCtx context.Context, req request) error {
 			return say("too_large", fmt.Sprintf("%s is larger than %d MiB, the limit.", name, maxOutputSize>>20))
 		}
 		return err
+	case "export":
+		format, ok := notebook.ParseFormat(strings.ToLower(strings.Trim(req.arg, "`")))
+		if !ok {
+			return say("help", fmt.Sprintf("There is no format %q; `!export` makes a notebook, `!export py` a script, `!export md` a page.", req.arg))
+		}
+		err := h.export(ctx, turnCtx, format)
+		if sessions.CodeOf(err) == sessions.TooLarge {
+			return say("too_large", fmt.Sprintf("The notebook is larger than %d MiB, the limit.", maxOutputSize>>20))
+		}
+		return err
 	case "reset":
 		s, err := h.open(ctx)
 		if err != nil {
@@ -71,6 +84,34 @@ func (h *holder) command(ctx, turnCtx context.Context, req request) error {
 	default:
 		return say("help", fmt.Sprintf("There is no command `!%s`. ", req.command)+helpText())
 	}
+}
+
+// exportTitle marks the files that export has made: the next one may take
+// their place.
+const exportTitle = "Notebook"
+
+// export writes the log so far as a notebook and gives it to the thread. It
+// needs no sandbox. A file of somebody else's keeps its name: the latest of a
+// name is what a new sandbox gets.
+func (h *holder) export(ctx, turnCtx context.Context, format notebook.Format) error {
+	taken := map[string]bool{}
+	for p, f := range h.log.files {
+		taken[p] = f.Title != exportTitle || f.Cell != 0 || f.Message != 0
+	}
+	events := slices.Clone(h.log.events) // the writer may outlive a Put that failed
+	r, w := io.Pipe()
+	go func() {
+		w.CloseWithError(notebook.Write(turnCtx, w, format, events, func(name string) (io.ReadCloser, error) {
+			return h.Blobs.Get(turnCtx, h.thread, name)
+		}))
+	}()
+	blob, size, err := h.Blobs.Put(turnCtx, h.thread, r, maxOutputSize)
+	r.Close()
+	if err != nil {
+		return err
+	}
+	name := freeName("notebook."+string(format), taken)
+	return h.record(ctx, &sessions.File{Path: name, Size: size, SHA256: blob, MIME: mimeOf(name, ""), Blob: blob, Title: exportTitle})
 }
 
 // usage sums up the thread.

@@ -168,7 +168,6 @@ func (h *holder) enter(ctx context.Context) (leave func(), err error) {
 		messages = h.log.turn.messages
 	}
 	nothing := func() {}
-	messages = slices.Clone(messages) // a watcher may outlive the log's own
 	if len(messages) == 0 || h.log.stop > messages[len(messages)-1].Seq {
 		return nothing, nil
 	}
@@ -178,16 +177,20 @@ func (h *holder) enter(ctx context.Context) (leave func(), err error) {
 	}
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	last := messages[len(messages)-1].Seq
+	h.onStop(func(seq int64) {
+		if seq > last {
+			cancel(errStopped)
+		}
+	})
+	defer h.onStop(nil)
 	watched := false
 	err = h.gate.enter(waiting, user, func(place int) {
 		if !watched { // it is not let in at once
 			watched = true
-			go h.watch(waiting, h.log.read, messages, cancel)
 			go h.untilPaused(waiting, cancel)
 		}
-		if h.Waiting != nil {
-			h.Waiting(ctx, h.thread, place)
-		}
+		h.show.Waiting(place)
 	})
 	switch {
 	case errors.Is(err, errStopped):
@@ -195,9 +198,7 @@ func (h *holder) enter(ctx context.Context) (leave func(), err error) {
 	case err != nil:
 		return nil, err
 	}
-	if watched && h.Waiting != nil {
-		h.Waiting(ctx, h.thread, 0)
-	}
+	h.show.Waiting(0)
 	return func() { h.gate.leave(user) }, nil
 }
 

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"time"
 
+	"threadbook/bots"
 	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/worker/agent"
@@ -31,10 +34,16 @@ type holder struct {
 	lease  sessions.Lease
 	log    *threadLog
 	slog   *slog.Logger
+	show   *bots.Show    // nil where the thread's platform needs none
+	news   chan struct{} // somebody wrote something
 
 	session sandbox.Session // once opened
 	there   map[string]bool // paths that the workspace has had since then
 	unkept  bool            // whether the workspace may differ from what the log has of it
+
+	mu   sync.Mutex
+	stop func(seq int64) // ends the running turn, if a "!stop" of that seq is for it
+	last int64           // the latest "!stop" heard
 }
 
 // hold takes the thread's lease and works until nothing is unread. A thread
@@ -52,15 +61,22 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	h := &holder{Worker: w, thread: thread, lease: lease, log: newThreadLog(), slog: w.Log.With("thread", thread)}
-	go h.renew(ctx, cancel)
+	h := &holder{Worker: w, thread: thread, lease: lease, log: newThreadLog(), slog: w.Log.With("thread", thread), news: make(chan struct{}, 1)}
+	h.show = w.Show.Open(thread, lease.Append)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { h.renew(ctx, cancel) })
+	parts.Go(func() { h.show.Run(ctx) })
 
 	released := false
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
+		h.show.Stop() // before the lease goes: a post under way is seen to its end
+		cancel(nil)
 		if released {
+			h.kept.put(thread, h.log)
 			return
 		}
 		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
@@ -69,7 +85,12 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 			h.slog.WarnContext(ctx, "giving back the lease failed; it will run out", "err", e)
 		}
 	}()
-	released, err = h.drain(ctx)
+	if err = h.readLog(ctx); err == nil {
+		h.show.Saw(slices.Clone(h.log.events))
+		after := h.log.read
+		parts.Go(func() { h.follow(ctx, after) })
+		released, err = h.drain(ctx)
+	}
 	if errors.Is(err, errPaused) || errors.Is(context.Cause(ctx), errLeaseLost) || sessions.CodeOf(err) == sessions.LeaseLost {
 		h.slog.InfoContext(ctx, "let go of a thread", "why", err)
 		return nil
@@ -104,6 +125,10 @@ func (h *holder) renew(ctx context.Context, cancel context.CancelCauseFunc) {
 // drain runs turns until nothing is unread and the lease is released.
 func (h *holder) drain(ctx context.Context) (released bool, err error) {
 	for {
+		select {
+		case <-h.news: // is read now
+		default:
+		}
 		if err := h.readNew(ctx); err != nil {
 			return false, err
 		}
@@ -111,7 +136,7 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 			if err := h.keep(ctx); err != nil {
 				return false, err
 			}
-			if released, err := h.lease.Release(ctx, h.log.read); released || err != nil {
+			if released, err := h.letGo(ctx); released || err != nil {
 				return released, err
 			}
 			continue
@@ -129,6 +154,20 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 			return false, err
 		}
 	}
+}
+
+// letGo releases the lease once all is shown, unless there is something new.
+func (h *holder) letGo(ctx context.Context) (released bool, err error) {
+	select {
+	case <-h.show.Settled(h.log.last()):
+	case <-h.news:
+		return false, nil
+	case <-h.stopping:
+		return false, errPaused
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	return h.lease.Release(ctx, h.log.read)
 }
 
 // takeTurn runs the turn that is open, or that of the next messages, with
@@ -150,6 +189,9 @@ func (h *holder) takeTurn(ctx context.Context) error {
 		return err
 	}
 	h.unkept = true
+	if err := h.tellOver(ctx); err != nil {
+		return err
+	}
 	return h.run(ctx)
 }
 
@@ -216,7 +258,10 @@ func (h *holder) begin(ctx context.Context) error {
 		seqs = append(seqs, ev.Seq)
 		since(h.Metrics.phases.WithLabelValues(phaseQueue), ev.At)
 	}
-	return h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs})
+	if err := h.recordAs(ctx, h.log.turns+1, &sessions.TurnStarted{Messages: seqs}); err != nil {
+		return err
+	}
+	return h.readNew(ctx) // an edit may stand before the turn's start
 }
 
 // resume takes up a turn that another holder left.
@@ -237,11 +282,15 @@ func (h *holder) run(ctx context.Context) error {
 	if h.log.stopped() {
 		cancel(errStopped)
 	}
-	go h.watch(turnCtx, h.log.read, t.messages, cancel)
+	h.onStop(func(seq int64) {
+		if seq > t.messages[len(t.messages)-1].Seq {
+			cancel(errStopped)
+		}
+	})
 
 	status, err := h.work(ctx, turnCtx)
 	cause := context.Cause(turnCtx)
-	cancel(nil) // the watcher ends once its look at the log does
+	h.onStop(nil)
 	switch {
 	case errors.Is(err, errPaused) || ctx.Err() != nil || errors.As(err, new(logError)):
 		return errors.Join(err, context.Cause(ctx))
@@ -265,8 +314,9 @@ func (h *holder) run(ctx context.Context) error {
 	return h.record(ctx, &sessions.TurnFinished{Status: status, Seconds: time.Since(t.began).Seconds(), Tokens: t.tokens})
 }
 
-// watch looks for a "!stop" behind the turn's messages until ctx ends.
-func (h *holder) watch(ctx context.Context, after int64, messages []sessions.Event, stop context.CancelCauseFunc) {
+// follow reads the log behind a sequence number until ctx ends: for what shows
+// the thread, and for a "!stop", which counts at once.
+func (h *holder) follow(ctx context.Context, after int64) {
 	const wait = 10 * time.Second
 	for ctx.Err() == nil {
 		events, err := h.Store.Read(ctx, h.thread, after, readPage, wait)
@@ -277,13 +327,43 @@ func (h *holder) watch(ctx context.Context, after int64, messages []sessions.Eve
 			}
 			continue
 		}
+		h.show.Saw(events)
 		for _, ev := range events {
 			after = ev.Seq
-			if m, ok := ev.Body.(*sessions.Message); ok && isStop(m.Text) && ev.Seq > messages[len(messages)-1].Seq {
-				stop(errStopped)
-				return
+			if m, ok := ev.Body.(*sessions.Message); ok {
+				h.heard(ev.Seq, m)
 			}
 		}
+	}
+}
+
+// heard takes notice of a message while it lies unread in the log.
+func (h *holder) heard(seq int64, m *sessions.Message) {
+	h.tell()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !isStop(m.Text) {
+		return
+	}
+	if h.last = seq; h.stop != nil {
+		h.stop(seq)
+	}
+}
+
+// tell says that there is something to read.
+func (h *holder) tell() {
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+}
+
+// onStop sets what a "!stop" does, and does it for one heard a moment before.
+func (h *holder) onStop(stop func(seq int64)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stop = stop; stop != nil {
+		stop(h.last)
 	}
 }
 

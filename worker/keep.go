@@ -43,6 +43,9 @@ func (l *threadLog) takeFile(at time.Time, f *sessions.File) {
 		delete(l.saved, f.Path)
 		return
 	}
+	if isOver(f) && !isOver(l.saved[f.Path]) {
+		l.untold = append(l.untold, f.Path)
+	}
 	l.saved[f.Path] = f
 }
 
@@ -192,20 +195,13 @@ func (h *holder) keep(ctx context.Context) error {
 // errMakeWay ends keeping when something else is to be done.
 var errMakeWay = errors.New("a message has come")
 
-// untilMessage ends keeping when a message comes.
-func (h *holder) untilMessage(ctx context.Context, after int64, cancel context.CancelCauseFunc) {
-	for ctx.Err() == nil {
-		events, err := h.Store.Read(ctx, h.thread, after, readPage, keepTimeout)
-		if err != nil {
-			cancel(err)
-			return
-		}
-		for _, ev := range events {
-			if after = ev.Seq; ev.Body.Kind() == sessions.KindMessage {
-				cancel(errMakeWay)
-				return
-			}
-		}
+// untilNews ends keeping when a message comes, and leaves the news of it.
+func (h *holder) untilNews(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-h.news:
+		cancel(errMakeWay)
+		h.tell()
+	case <-ctx.Done():
 	}
 }
 
@@ -226,7 +222,7 @@ func (h *holder) keepChanged(ctx, copying context.Context, cancel context.Cancel
 		}
 	}
 	if len(changed) > 0 {
-		go h.untilMessage(copying, h.log.read, cancel)
+		go h.untilNews(copying, cancel)
 		go h.untilPaused(copying, cancel)
 	}
 	// The small ones first: more of them find room.
@@ -267,32 +263,36 @@ func (h *holder) keepChanged(ctx, copying context.Context, cancel context.Cancel
 	return h.record(ctx, bodies...)
 }
 
-// noteOver notes files as being over the limits, and says so of those that
-// were not noted before.
+// noteOver notes files as being over the limits. The thread is told of them in
+// its next turn: what comes between turns is shown by no chat.
 func (h *holder) noteOver(files []sandbox.File) []sessions.Body {
 	noted := len(h.log.over())
 	var bodies []sessions.Body
-	var names []string
-	more := 0
 	for _, f := range files {
-		switch {
-		case isOver(h.log.saved[f.Path]):
-		case noted == maxOver:
-			more++
-		default:
+		if noted == maxOver {
+			break
+		}
+		if !isOver(h.log.saved[f.Path]) {
 			noted++
 			h.there[f.Path] = true
-			names = append(names, f.Path)
 			bodies = append(bodies, &sessions.File{Path: f.Path, Size: f.Size, MIME: mimeOf(f.Path, ""), ModTime: f.ModTime, Saved: true})
 		}
 	}
-	if len(names) == 0 {
+	return bodies
+}
+
+// tellOver tells the thread of files that were noted as being over the limits
+// since it was last told of any.
+func (h *holder) tellOver(ctx context.Context) error {
+	untold := h.log.untold
+	if len(untold) == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("Files in /workspace beside those sent and given out are kept for the case that this machine dies, up to %d files and %d MiB. Over that, and lost then: %s",
-		maxKept, maxKeptSize>>20, strings.Join(names, ", "))
-	if more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+	names := strings.Join(untold, ", ")
+	if len(h.log.over()) == maxOver {
+		names += ", and perhaps more"
 	}
-	return append(bodies, &sessions.Notice{Code: noticeNotKept, Text: text + "."})
+	return h.record(ctx, &sessions.Notice{Code: noticeNotKept, Text: fmt.Sprintf(
+		"Files in /workspace beside those sent and given out are kept for the case that this machine dies, up to %d files and %d MiB. Over that, and lost then: %s.",
+		maxKept, maxKeptSize>>20, names)})
 }

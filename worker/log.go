@@ -15,6 +15,7 @@ type threadLog struct {
 	own    map[int64]bool   // written by this holder beyond read
 
 	unread []sessions.Event // messages that no turn has taken up
+	gone   []sessions.Event // those of them that were taken back
 	stop   int64            // the last !stop
 	turn   *openTurn        // without an end, if there is one
 	turns  int64            // how many there have been
@@ -24,6 +25,7 @@ type threadLog struct {
 	// neither sent nor given out since; copied is the size of all that were
 	// copied then, ever, in bytes.
 	saved  map[string]*sessions.File
+	untold []string // those of them that are over the limits and not told
 	copied int64
 	blobs  map[string]bool      // all that the log has named as a file
 	filed  map[string]time.Time // when a path's latest was recorded
@@ -32,6 +34,7 @@ type threadLog struct {
 // openTurn is a turn that has begun and not ended.
 type openTurn struct {
 	id       int64
+	seq      int64 // of its start
 	began    time.Time
 	messages []sessions.Event
 	tokens   sessions.Tokens
@@ -77,21 +80,26 @@ func (l *threadLog) take(ev sessions.Event) {
 	l.events = append(l.events, ev)
 	switch b := ev.Body.(type) {
 	case *sessions.Message:
-		if isStop(b.Text) {
+		switch {
+		case b.Edits != "":
+			l.edit(ev.Seq, b)
+		case isStop(b.Text):
 			l.stop = max(l.stop, ev.Seq)
-		} else {
+		default:
 			l.unread = append(l.unread, ev)
 		}
 	case *sessions.TurnStarted:
 		l.turns = max(l.turns, ev.Turn)
-		l.turn = &openTurn{id: ev.Turn, began: ev.At, cells: map[string]*cellLog{}}
-		l.unread = slices.DeleteFunc(l.unread, func(m sessions.Event) bool {
+		l.turn = &openTurn{id: ev.Turn, seq: ev.Seq, began: ev.At, cells: map[string]*cellLog{}}
+		takeUp := func(m sessions.Event) bool {
 			if slices.Contains(b.Messages, m.Seq) {
 				l.turn.messages = append(l.turn.messages, m)
 				return true
 			}
 			return false
-		})
+		}
+		l.gone = slices.DeleteFunc(l.gone, takeUp) // its author was a moment too late
+		l.unread = slices.DeleteFunc(l.unread, takeUp)
 	case *sessions.TurnFinished:
 		l.turn = nil
 	case *sessions.Reply:
@@ -117,10 +125,47 @@ func (l *threadLog) take(ev sessions.Event) {
 			c.files = append(c.files, b)
 		}
 	case *sessions.Notice:
-		if l.turn != nil && b.Code == noticeResumed {
+		switch {
+		case b.Code == noticeNotKept:
+			l.untold = nil
+		case l.turn != nil && b.Code == noticeResumed:
 			l.turn.resumes++
 		}
 	}
+}
+
+// edit changes a message that no turn has taken up; what was worked on is only
+// asked again by a press of a button. A holder that has begun a turn may learn
+// only then of an edit that stands before its start in the log: it counts.
+func (l *threadLog) edit(seq int64, edit *sessions.Message) {
+	change := func(messages []sessions.Event) bool {
+		for i, ev := range messages {
+			if m := *ev.Body.(*sessions.Message); m.Key == edit.Edits && !edit.Deleted {
+				m.Text = edit.Text
+				messages[i].Body = &m
+				return true
+			}
+		}
+		return false
+	}
+	if change(l.unread) || l.turn != nil && seq < l.turn.seq && change(l.turn.messages) || !edit.Deleted {
+		return
+	}
+	l.unread = slices.DeleteFunc(l.unread, func(ev sessions.Event) bool {
+		same := ev.Body.(*sessions.Message).Key == edit.Edits
+		if same {
+			l.gone = append(l.gone, ev)
+		}
+		return same
+	})
+}
+
+// last is the sequence number of the latest event known.
+func (l *threadLog) last() int64 {
+	if n := len(l.events); n > 0 {
+		return max(l.read, l.events[n-1].Seq)
+	}
+	return l.read
 }
 
 // cell finds a cell of the turn by its number.

@@ -44,6 +44,7 @@ import (
 	"github.com/hibiken/asynq"
 	"golang.org/x/sync/errgroup"
 
+	"threadbook/bots"
 	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/worker/agent"
@@ -79,9 +80,6 @@ type Config struct {
 	Machine func() (Machine, error)
 	// SandboxMemory is the limit of one sandbox, in bytes.
 	SandboxMemory int64
-	// Waiting is told a thread's place in line, 1 for the next, at each change,
-	// and 0 when its turn runs after a wait. Nil: nobody is.
-	Waiting func(ctx context.Context, thread sessions.ThreadID, place int)
 	// NoModel is what people are told in direct mode.
 	NoModel string
 
@@ -95,6 +93,9 @@ type Config struct {
 	// disk, ExpireAfter until it is removed.
 	HibernateAfter, ExpireAfter time.Duration
 
+	// Show shows threads on chat platforms; nil: on none.
+	Show *bots.Presenter
+
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -105,6 +106,7 @@ type Worker struct {
 	id   string // of this run, in the register of hosts
 	wake *Waker
 	gate *gate
+	kept *kept
 	room room
 
 	// stopping is closed when no further step should begin, draining when no
@@ -119,7 +121,7 @@ func New(c Config) *Worker {
 	if c.Host == "" {
 		c.Host = c.Name
 	}
-	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency),
+	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency), kept: newKept(),
 		stopping: make(chan struct{}), draining: make(chan struct{})}
 }
 
@@ -145,6 +147,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer rest()
 	g.Go(func() error { w.sweep(working); return nil })
 	g.Go(func() error { w.clock(working); return nil })
+	g.Go(func() error { w.retain(working); return nil })
 	drained := false
 	select {
 	case <-ctx.Done():

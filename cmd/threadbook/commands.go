@@ -43,7 +43,7 @@ func newCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		serveCommand("serve", "Everything in one process: the page, the adapters that have tokens, the worker", Roles{Bot: true, Worker: true}),
 		serveCommand("bot", "The half that talks to people; needs REDIS_URL", Roles{Bot: true}),
 		workerCommand(),
-		askCommand(), doctorCommand(), healthCommand(), versionCommand(),
+		askCommand(), exportCommand(), manifestCommand(), doctorCommand(), healthCommand(), versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand(root))
 	return root

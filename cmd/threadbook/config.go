@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"threadbook/sandbox"
+	"threadbook/sessions/blobs"
 	"threadbook/sessions/redisstore"
 )
 
@@ -33,11 +34,18 @@ type Config struct {
 	OpenAIBaseURL string `env:"OPENAI_BASE_URL" help:"Any server with the chat completions API, such as http://127.0.0.1:11434/v1. Empty: OpenAI's."`
 	OpenAIModel   string `env:"OPENAI_MODEL" envDefault:"gpt-5" help:"The model's name at its server."`
 
+	SlackBotToken      string `env:"SLACK_BOT_TOKEN" secret:"true" help:"Switches Slack on: the app's bot token, xoxb-…; threadbook manifest slack makes the app."`
+	SlackAppToken      string `env:"SLACK_APP_TOKEN" secret:"true" help:"Socket Mode: the app-level token, xapp-…, with connections:write."`
+	SlackSigningSecret string `env:"SLACK_SIGNING_SECRET" secret:"true" help:"The Events API over HTTP: the app's signing secret. One of the two, or both."`
+	SlackAPIURL        string `env:"SLACK_API_URL" envDefault:"https://slack.com/api/" help:"Slack's Web API, for tests and proxies."`
+	DiscordBotToken    string `env:"DISCORD_BOT_TOKEN" secret:"true" help:"Switches Discord on: the bot's token; threadbook manifest discord says how to invite it."`
+	DiscordAPIURL      string `env:"DISCORD_API_URL" envDefault:"https://discord.com/api/v9/" help:"Discord's API, for tests and proxies."`
+
 	Addr      string `env:"THREADBOOK_ADDR" envDefault:"127.0.0.1:8080" help:"Where the HTTP listener listens."`
 	PublicURL string `env:"THREADBOOK_PUBLIC_URL" help:"Where users reach that listener, such as https://threadbook.example.org; needed for download links."`
 	WebToken  string `env:"THREADBOOK_WEB_TOKEN" secret:"true" help:"The page's password. Empty: the page is served on loopback addresses alone."`
 	Host      string `env:"THREADBOOK_HOST" help:"Name of this machine among those that share REDIS_URL. Processes of one machine and engine must have the same; in containers, which get a new name each time, set it. Empty: the machine's own."`
-	Data      string `env:"THREADBOOK_DATA" envDefault:"./data" help:"Folder for files, figures and the private Redis."`
+	Data      string `env:"THREADBOOK_DATA" envDefault:"./data" help:"Files and figures: a folder, which also holds the private Redis, or s3://bucket/prefix?endpoint=https://host:port&region=R&path-style=true with credentials from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE, or the machine's role) and REDIS_URL set. All but the bucket may be left out."`
 
 	SandboxImage   string  `env:"THREADBOOK_SANDBOX_IMAGE" envDefault:"threadbook/sandbox:latest" help:"Image of the sandboxes."`
 	SandboxRuntime string  `env:"THREADBOOK_SANDBOX_RUNTIME" envDefault:"auto" help:"Their OCI runtime: threadbook, runsc, runc, or auto, the first of these that the engine has."`
@@ -94,8 +102,11 @@ func settings() []setting {
 	return all
 }
 
-func (s setting) flag() string {
-	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.name, "THREADBOOK_"), "_", "-"))
+func (s setting) flag() string { return flagOf(s.name) }
+
+// flagOf is the flag of a variable.
+func flagOf(name string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "THREADBOOK_"), "_", "-"))
 }
 
 // show is a value as it may be printed.
@@ -138,17 +149,11 @@ func loadConfig(environ []string, flags *pflag.FlagSet) (Config, error) {
 	vars := env.ToMap(environ)
 	var faults []error
 	for _, s := range settings() {
-		if file := vars[s.name+"_FILE"]; file != "" && vars[s.name] == "" {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				faults = append(faults, fault{s.name + "_FILE", strconv.Quote(file), "the name of a file that can be read (" + err.Error() + ")"})
-			}
-			vars[s.name] = strings.TrimSpace(string(data))
+		value, file, err := settingOf(s.name, environ, flags)
+		if err != nil {
+			faults = append(faults, fault{s.name + "_FILE", strconv.Quote(file), "the name of a file that can be read (" + err.Error() + ")"})
 		}
-		if f := flags.Lookup(s.flag()); f != nil && f.Changed {
-			vars[s.name] = f.Value.String()
-		}
-		if vars[s.name] == "" {
+		if vars[s.name] = value; value == "" {
 			delete(vars, s.name) // empty means the default
 		}
 	}
@@ -167,6 +172,23 @@ func loadConfig(environ []string, flags *pflag.FlagSet) (Config, error) {
 		c.Concurrency = 2 * runtime.NumCPU()
 	}
 	return c, errors.Join(faults...)
+}
+
+// settingOf reads one variable, or the file that its twin names, or its flag,
+// which wins. Its error is of the file.
+func settingOf(name string, environ []string, flags *pflag.FlagSet) (value, file string, err error) {
+	vars := env.ToMap(environ)
+	value = vars[name]
+	if file = vars[name+"_FILE"]; file != "" && value == "" {
+		var data []byte
+		if data, err = os.ReadFile(file); err == nil {
+			value = strings.TrimSpace(string(data))
+		}
+	}
+	if f := flags.Lookup(flagOf(name)); f != nil && f.Changed {
+		value = f.Value.String()
+	}
+	return value, file, err
 }
 
 // parseFaults puts the library's errors into our words.
@@ -213,18 +235,26 @@ func (c *Config) check(vars map[string]string) []error {
 			break
 		}
 	}
-	for name, value := range map[string]string{"OPENAI_BASE_URL": c.OpenAIBaseURL, "THREADBOOK_PUBLIC_URL": c.PublicURL} {
+	for name, value := range map[string]string{"OPENAI_BASE_URL": c.OpenAIBaseURL, "THREADBOOK_PUBLIC_URL": c.PublicURL,
+		"SLACK_API_URL": c.SlackAPIURL, "DISCORD_API_URL": c.DiscordAPIURL} {
 		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			faults = append(faults, fault{name, strconv.Quote(value), "an address that begins with http:// or https://"})
 		}
+	}
+	if c.SlackBotToken != "" && c.SlackAppToken == "" && c.SlackSigningSecret == "" {
+		faults = append(faults, fault{"SLACK_APP_TOKEN", "empty", "the app-level token, or SLACK_SIGNING_SECRET, since SLACK_BOT_TOKEN is set: without either nothing is heard"})
 	}
 	if c.RedisURL != "" {
 		if _, err := redisstore.ParseURL(c.RedisURL); err != nil {
 			faults = append(faults, fault{"REDIS_URL", "(not shown)", "an address such as redis://host:6379/0 (" + err.Error() + ")"})
 		}
 	}
-	if strings.Contains(c.Data, "://") {
-		faults = append(faults, fault{"THREADBOOK_DATA", strconv.Quote(c.Data), "a folder (this version keeps files nowhere else)"})
+	if !blobs.IsFolder(c.Data) {
+		if err := blobs.CheckAddress(c.Data); err != nil {
+			faults = append(faults, fault{"THREADBOOK_DATA", "(not shown)", "a folder, or an address such as s3://bucket/prefix?endpoint=https://host:port (" + err.Error() + ")"})
+		} else if c.RedisURL == "" {
+			faults = append(faults, fault{"REDIS_URL", "empty", "the address of a Redis, since the private one needs a folder and THREADBOOK_DATA names none"})
+		}
 	}
 	return faults
 }

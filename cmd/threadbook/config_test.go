@@ -60,7 +60,7 @@ func TestFaults(t *testing.T) {
 	_, err := load(t, []string{
 		"REDIS_URL=mysql://user:sesame@h", "THREADBOOK_ADDR=8080", "THREADBOOK_SANDBOX_MEMORY=lots", "THREADBOOK_SANDBOX_DISK=1",
 		"THREADBOOK_CELL_TIMEOUT=120", "THREADBOOK_TURN_STEPS=0", "THREADBOOK_SANDBOX_CPUS=0", "THREADBOOK_LOG_LEVEL=loud",
-		"OPENAI_BASE_URL=localhost:11434", "THREADBOOK_DATA=s3://bucket", "THREADBOOK_WEB_TOKEN_FILE=/does/not/exist", "THREADBOOK_DEMO=perhaps",
+		"OPENAI_BASE_URL=localhost:11434", "THREADBOOK_DATA=s3://key:sesame@bucket", "THREADBOOK_WEB_TOKEN_FILE=/does/not/exist", "THREADBOOK_DEMO=perhaps",
 	})
 	if err == nil {
 		t.Fatal("no error")

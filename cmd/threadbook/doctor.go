@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"threadbook/bots/discord"
+	"threadbook/bots/slack"
 	"threadbook/sessions"
 	"threadbook/sessions/redisstore"
 	"threadbook/worker/agent"
@@ -34,7 +36,19 @@ type finding struct {
 }
 
 func checks() []check {
-	return []check{{"redis", single(checkRedis)}, {"sandbox", checkSandbox}, {"model", single(checkModel)}}
+	return []check{{"redis", single(checkRedis)}, {"sandbox", checkSandbox}, {"model", single(checkModel)},
+		{"slack", checkSlack}, {"discord", checkDiscord}}
+}
+
+// used says whether the part is looked at where nobody asks for it by name.
+func (c check) used(cfg Config) bool {
+	switch c.name {
+	case slack.Platform:
+		return cfg.SlackBotToken != ""
+	case discord.Platform:
+		return cfg.DiscordBotToken != ""
+	}
+	return true
 }
 
 // single is a check that finds one thing.
@@ -62,7 +76,7 @@ func doctorCommand() *cobra.Command {
 			}
 			failed := false
 			for _, c := range checks() {
-				if len(args) > 0 && !slices.Contains(args, c.name) {
+				if len(args) > 0 && !slices.Contains(args, c.name) || len(args) == 0 && !c.used(cfg) {
 					continue
 				}
 				ctx, cancel := context.WithTimeout(cmd.Context(), checkTimeout)
@@ -145,4 +159,43 @@ func checkModel(ctx context.Context, cfg Config) (string, error) {
 		tools = "but it answered a request to call a tool without calling it: it may not be able to run code"
 	}
 	return fmt.Sprintf("%s answers after %.1f s, %s", reply.Model, time.Since(began).Seconds(), tools), nil
+}
+
+func checkSlack(ctx context.Context, cfg Config) []finding {
+	if cfg.SlackBotToken == "" {
+		return []finding{{err: errors.New("SLACK_BOT_TOKEN is not set; threadbook manifest slack makes the app that has one")}}
+	}
+	all := chatConfig{}
+	// Which events have come is known to the store alone; a store that is away
+	// is checkRedis' to tell.
+	if store, private, err := openStore(ctx, cfg, slog.New(slog.DiscardHandler)); err == nil {
+		defer store.Close()
+		if private != nil {
+			defer private.Close()
+		}
+		all.Store = store
+	}
+	var found []finding
+	for _, f := range slack.Check(ctx, slackConfig(cfg, all)) {
+		found = append(found, findingOf(f.OK, f.Name+": "+f.Text))
+	}
+	return found
+}
+
+func checkDiscord(ctx context.Context, cfg Config) []finding {
+	if cfg.DiscordBotToken == "" {
+		return []finding{{err: errors.New("DISCORD_BOT_TOKEN is not set; threadbook manifest discord says how to get one")}}
+	}
+	var found []finding
+	for _, f := range discord.Check(ctx, discordConfig(cfg, chatConfig{})) {
+		found = append(found, findingOf(f.OK, f.Text))
+	}
+	return found
+}
+
+func findingOf(ok bool, text string) finding {
+	if ok {
+		return finding{text: text}
+	}
+	return finding{err: errors.New(text)}
 }

@@ -26,7 +26,7 @@ var allowed = []struct {
 	{"worker/agent", []string{"sessions"}},
 	{"worker/openai", []string{"worker/agent", "sessions"}},
 	{"worker/tools", []string{"worker/agent", "sandbox", "sessions"}},
-	{"worker", []string{"bots", "sessions", "sandbox", "worker/agent", "worker/tools"}},
+	{"worker", []string{"bots", "sessions", "sessions/notebook", "sandbox", "worker/agent", "worker/tools"}},
 	{"cmd/*", []string{"*"}},
 }
 

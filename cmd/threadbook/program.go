@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -36,7 +37,9 @@ const (
 	// grace is what running turns get at shutdown to reach their next step.
 	grace = 10 * time.Second
 	// httpGrace is what open requests get.
-	httpGrace         = 5 * time.Second
+	httpGrace = 5 * time.Second
+	// storePatience is how long a start waits for Redis.
+	storePatience     = 20 * time.Second
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 )
@@ -61,27 +64,29 @@ type Program struct {
 	sandbox  sandbox.Provider // nil in a process that is only the bots
 	worker   *worker.Worker   // likewise
 	scripted *scriptedModel   // nil but in a demo without a model
-	web      *web.Server      // nil in a process that is only a worker
+	web      *web.Server      // served by the half that talks to people
+	chats    []chat           // the chat platforms that have tokens
 	listener net.Listener     // nil for ask
 }
 
 // New opens what the roles need, down to the listener; nothing is served or
 // worked on before Run. With no Bot role and no REDIS_URL there is no listener.
-func New(ctx context.Context, cfg Config, roles Roles, log *slog.Logger) (*Program, error) {
+// Beside the chat platforms that are configured there are those of more.
+func New(ctx context.Context, cfg Config, roles Roles, log *slog.Logger, more ...func(chatConfig) (chat, error)) (*Program, error) {
 	p := &Program{cfg: cfg, roles: roles, log: log, metrics: prometheus.NewRegistry()}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := p.open(ctx); err != nil {
+	if err := p.open(ctx, more); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-func (p *Program) open(ctx context.Context) (err error) {
+func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error)) (err error) {
 	if p.store, p.private, err = openStore(ctx, p.cfg, p.log); err != nil {
 		return err
 	}
-	if p.blobs, err = blobs.NewFolder(filepath.Join(p.cfg.Data, "blobs")); err != nil {
-		return err
+	if p.blobs, err = blobs.Open(ctx, p.cfg.Data); err != nil {
+		return fmt.Errorf("opening the blobs (THREADBOOK_DATA): %w", err)
 	}
 	p.waker = worker.NewWaker(p.store, p.store)
 	p.intake = &bots.Intake{Store: p.store, Blobs: p.blobs, Wake: p.waker.Wake, Log: p.log}
@@ -95,15 +100,16 @@ func (p *Program) open(ctx context.Context) (err error) {
 			banner = scriptedBanner
 		}
 	}
+	p.web, err = web.New(web.Config{Store: p.store, Blobs: p.blobs, Submit: p.intake.Submit, Token: p.cfg.WebToken,
+		PublicURL: p.cfg.PublicURL, Banner: banner, Version: version, Log: p.log})
+	if err != nil {
+		return err
+	}
+	if p.chats, err = p.openChats(more); err != nil {
+		return err
+	}
 	if p.roles.Worker {
 		if err := p.openWorker(ctx); err != nil {
-			return err
-		}
-	}
-	if p.roles.Bot {
-		p.web, err = web.New(web.Config{Store: p.store, Blobs: p.blobs, Submit: p.intake.Submit, Token: p.cfg.WebToken,
-			PublicURL: p.cfg.PublicURL, Banner: banner, Version: version, Log: p.log})
-		if err != nil {
 			return err
 		}
 	}
@@ -130,7 +136,7 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 	}
 	store, err := redisstore.Open(url)
 	if err == nil {
-		_, err = store.Ping(ctx)
+		err = waitForStore(ctx, store, log)
 	}
 	if err != nil && private != nil {
 		err = errors.Join(err, private.Close())
@@ -139,6 +145,17 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 		return nil, nil, fmt.Errorf("opening the store (REDIS_URL): %w", err)
 	}
 	return store, private, nil
+}
+
+// waitForStore gives a store that starts at the same time, or that is away for
+// a moment, a chance to answer.
+func waitForStore(ctx context.Context, store sessions.Store, log *slog.Logger) error {
+	_, err := backoff.Retry(ctx, func() (string, error) { return store.Ping(ctx) },
+		backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(storePatience),
+		backoff.WithNotify(func(err error, next time.Duration) {
+			log.WarnContext(ctx, "the store does not answer yet", "err", err, "again", next)
+		}))
+	return err
 }
 
 // openProvider opens the sandboxes' engine. fleet sets the sandboxes of one
@@ -196,7 +213,7 @@ func (p *Program) openWorker(ctx context.Context) (err error) {
 		SandboxMemory: int64(p.cfg.SandboxMemory), Store: p.store, Blobs: p.blobs, Sandbox: p.sandbox, Redis: p.store,
 		Model: openModel(cfg, 0, p.log), NoModel: noModel,
 		Concurrency: p.cfg.Concurrency, CellTimeout: p.cfg.CellTimeout, TurnTimeout: p.cfg.TurnTimeout, TurnSteps: p.cfg.TurnSteps,
-		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Metrics: worker.NewMetrics(p.metrics), Log: p.log,
+		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Show: p.presenter(), Metrics: worker.NewMetrics(p.metrics), Log: p.log,
 	})
 	return nil
 }
@@ -226,6 +243,11 @@ func (p *Program) Run(ctx context.Context) error {
 	if p.listener != nil {
 		g.Go(func() error { return p.serveHTTP(ctx) })
 	}
+	if p.roles.Bot {
+		for _, c := range p.chats {
+			g.Go(func() error { return c.run(ctx) })
+		}
+	}
 	if p.cfg.Demo && p.roles.Bot {
 		g.Go(func() error { return prepareDemo(ctx, p.store, p.blobs) })
 	}
@@ -240,12 +262,17 @@ func (p *Program) serveHTTP(ctx context.Context) error {
 	})
 	mux.HandleFunc("GET /readyz", (&health{store: p.store, sandbox: p.sandbox, log: p.log}).ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{}))
-	if p.web != nil {
+	if p.roles.Bot {
 		mux.Handle("/", p.web)
+		for _, c := range p.chats {
+			if c.handler != nil {
+				mux.Handle("POST /"+c.name+"/", c.handler)
+			}
+		}
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn)}
-	if p.web != nil {
+	if p.roles.Bot {
 		server.RegisterOnShutdown(func() { p.web.Close() })
 	}
 	stopped := make(chan error, 1)

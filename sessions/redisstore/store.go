@@ -17,7 +17,9 @@
 //	tb:unread              sorted set  threads to look at for something unread, by
 //	                                   the last message's time in milliseconds
 //	tb:threads:<platform>  sorted set  threads by last activity, in milliseconds
+//	tb:platforms           set         the platforms that have such a list
 //	tb:secret              string      the fleet's signing key
+//	tb:marks:<platform>    hash        how far the platform's adapter has read, by channel
 //	tb:{hosts}:…           the register of workers; see hosts.go
 //
 // A thread has something unread while submitted > read. It is put into tb:unread
@@ -114,8 +116,9 @@ func keysOf(t sessions.ThreadID) threadKeys {
 }
 
 const (
-	unreadKey = "tb:unread"
-	secretKey = "tb:secret"
+	unreadKey    = "tb:unread"
+	platformsKey = "tb:platforms"
+	secretKey    = "tb:secret"
 )
 
 func threadsKey(platform string) string { return "tb:threads:" + platform }
@@ -139,7 +142,8 @@ func (s *Store) Submit(ctx context.Context, t sessions.ThreadID, body sessions.B
 		return sessions.Event{}, false, err
 	}
 	now := time.Now().UTC()
-	if err := s.touch(ctx, t); err != nil {
+	lists := []string{unreadKey, threadsKey(t.Platform())}
+	if err := s.touch(ctx, t, lists...); err != nil {
 		return sessions.Event{}, false, err
 	}
 	k := keysOf(t)
@@ -149,7 +153,7 @@ func (s *Store) Submit(ctx context.Context, t sessions.ThreadID, body sessions.B
 		return sessions.Event{}, false, unavailable(err)
 	}
 	if time.Since(now) > settled/2 { // the machine slept in between
-		if err := s.touch(ctx, t); err != nil {
+		if err := s.touch(ctx, t, lists...); err != nil {
 			return sessions.Event{}, false, err
 		}
 	}
@@ -172,16 +176,17 @@ func titleOf(text string) string {
 
 // touchActive moves the thread to the top of its list.
 func (s *Store) touchActive(ctx context.Context, t sessions.ThreadID) error {
-	z := redis.Z{Score: float64(time.Now().UnixMilli()), Member: string(t)}
-	return unavailable(s.client.ZAdd(ctx, threadsKey(t.Platform()), z).Err())
+	return s.touch(ctx, t, threadsKey(t.Platform()))
 }
 
-// touch does that, and puts it among those to look at.
-func (s *Store) touch(ctx context.Context, t sessions.ThreadID) error {
+// touch gives the thread the present time in sorted sets.
+func (s *Store) touch(ctx context.Context, t sessions.ThreadID, sets ...string) error {
 	z := redis.Z{Score: float64(time.Now().UnixMilli()), Member: string(t)}
 	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAdd(ctx, unreadKey, z)
-		p.ZAdd(ctx, threadsKey(t.Platform()), z)
+		for _, set := range sets {
+			p.ZAdd(ctx, set, z)
+		}
+		p.SAdd(ctx, platformsKey, t.Platform())
 		return nil
 	})
 	return unavailable(err)

@@ -17,8 +17,8 @@ import (
 // patience bounds every wait of a test.
 const patience = 20 * time.Second
 
-// RunStore runs the suite; open returns a store on a Redis (or whatever it
-// keeps threads in) that the suite alone uses.
+// RunStore runs the suite; open returns an empty store on a Redis (or whatever it
+// keeps threads in) that the test alone uses until it ends.
 func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 	for name, test := range map[string]func(*testing.T, *bundle){
 		"a message is read as it was submitted": testSubmit,
@@ -34,6 +34,10 @@ func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 		"unread threads are found":              testUnread,
 		"threads are listed, the latest first":  testThreads,
 		"activity is told":                      testActive,
+		"idle threads are found":                testIdle,
+		"a thread is forgotten":                 testForget,
+		"what is unread is not forgotten":       testForgetUnread,
+		"nothing is forgotten half":             testForgetBetween,
 		"drafts reach readers":                  testDrafts,
 		"the secret stays":                      testSecret,
 		"workers are listed while they live":    testHosts,
@@ -42,9 +46,10 @@ func RunStore(t *testing.T, open func(t *testing.T) sessions.Store) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			store := open(t)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			t.Cleanup(cancel)
-			test(t, &bundle{ctx: ctx, Store: open(t), thread: sessions.NewThreadID("test", fmt.Sprintf("%x", t.Name()))})
+			test(t, &bundle{ctx: ctx, Store: store, thread: sessions.NewThreadID("test", fmt.Sprintf("%x", t.Name()))})
 		})
 	}
 }

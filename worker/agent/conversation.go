@@ -52,7 +52,17 @@ func (c *conversation) open() []sessions.Call { return append([]sessions.Call(ni
 func (c *conversation) add(ev sessions.Event) {
 	switch b := ev.Body.(type) {
 	case *sessions.Message:
-		c.received[ev.Seq] = b
+		if b.Edits == "" {
+			c.received[ev.Seq] = b
+			break
+		}
+		for seq, m := range c.received {
+			if m.Key == b.Edits && !b.Deleted {
+				changed := *m
+				changed.Text = b.Text
+				c.received[seq] = &changed
+			}
+		}
 	case *sessions.TurnStarted:
 		c.closeCalls()
 		for _, seq := range b.Messages {
@@ -81,7 +91,7 @@ func (c *conversation) add(ev sessions.Event) {
 	case *sessions.Notice:
 		c.note(b.Text)
 	case *sessions.File:
-		if b.Message == 0 && b.Cell == 0 && !b.Saved { // nobody's message tells of it
+		if b.Message == 0 && b.Cell == 0 && b.Title == "" && !b.Saved { // nobody's message tells of it, and it is no export
 			c.note("There is a file /workspace/" + b.Path + ".")
 		}
 	case *sessions.CellStarted, *sessions.CellOutput, *sessions.CellFinished:
