@@ -114,6 +114,7 @@ func (s *scene) turn() {
 	s.add(1, &sessions.CellOutput{Cell: 1, MIME: "image/png", Blob: s.blob("png"), Size: 3, Display: 1})
 	s.add(1, &sessions.CellOutput{Cell: 1, MIME: "text/plain", Text: "A line chart of x", Display: 1})
 	s.add(1, &sessions.File{Path: "outputs/data.csv", MIME: "text/csv", Size: 4, Blob: s.blob("a,b\n"), Cell: 1})
+	s.add(1, &sessions.File{Path: "model.pkl", Size: 7, Blob: s.blob("weights"), Saved: true})
 	s.add(1, &sessions.CellFinished{Cell: 1, Status: "ok", Seconds: 0.2, State: sessions.StateKept})
 	s.add(1, &sessions.Reply{Text: "Here it is. " + strings.Repeat("Many words. ", 300)})
 	s.add(1, &sessions.TurnFinished{Status: sessions.TurnOK, Seconds: 1})
@@ -138,7 +139,7 @@ func (s *scene) check(note string) {
 	if figures := posts[2].Post.Figures; len(figures) != 1 || figures[0].Alt != "A line chart of x" || posts[2].Files["cell-1.png"] != 3 {
 		s.t.Errorf("%s: the last piece of the answer has the figures %+v, files %v", note, figures, posts[2].Files)
 	}
-	if f := posts[3].Files; f["data.csv"] != 4 || f["output-1.txt"] < 4000 {
+	if f := posts[3].Files; f["data.csv"] != 4 || f["output-1.txt"] < 4000 || len(f) != 2 {
 		s.t.Errorf("%s: the files are %v", note, f)
 	}
 }

@@ -118,7 +118,7 @@ func (v *view) take(ev sessions.Event) {
 			c.end = b
 		}
 	case *sessions.File:
-		if b.Message == 0 && b.Blob != "" {
+		if b.Message == 0 && b.Blob != "" && !b.Saved {
 			t.give(b)
 		}
 	case *sessions.Notice:

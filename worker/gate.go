@@ -42,6 +42,7 @@ func (g *gate) enter(ctx context.Context, user string, place func(int)) error {
 	l := g.laneOf(user)
 	me := make(chan struct{})
 	l.waiters = append(l.waiters, me)
+	g.move() // those behind it have one more before them
 	g.admit()
 	for last := 0; ; {
 		at, changed := g.place(l, me), g.changed

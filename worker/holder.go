@@ -125,15 +125,16 @@ func (h *holder) renew(ctx context.Context, cancel context.CancelCauseFunc) {
 // drain runs turns until nothing is unread and the lease is released.
 func (h *holder) drain(ctx context.Context) (released bool, err error) {
 	for {
+		select {
+		case <-h.news: // is read now
+		default:
+		}
 		if err := h.readNew(ctx); err != nil {
 			return false, err
 		}
 		if h.log.turn == nil && len(h.log.unread) == 0 {
 			if err := h.keep(ctx); err != nil {
 				return false, err
-			}
-			if len(h.log.unread) > 0 { // it has read on
-				continue
 			}
 			if released, err := h.letGo(ctx); released || err != nil {
 				return released, err
@@ -188,6 +189,9 @@ func (h *holder) takeTurn(ctx context.Context) error {
 		return err
 	}
 	h.unkept = true
+	if err := h.tellOver(ctx); err != nil {
+		return err
+	}
 	return h.run(ctx)
 }
 
@@ -335,10 +339,7 @@ func (h *holder) follow(ctx context.Context, after int64) {
 
 // heard takes notice of a message while it lies unread in the log.
 func (h *holder) heard(seq int64, m *sessions.Message) {
-	select {
-	case h.news <- struct{}{}:
-	default:
-	}
+	h.tell()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !isStop(m.Text) {
@@ -346,6 +347,14 @@ func (h *holder) heard(seq int64, m *sessions.Message) {
 	}
 	if h.last = seq; h.stop != nil {
 		h.stop(seq)
+	}
+}
+
+// tell says that there is something to read.
+func (h *holder) tell() {
+	select {
+	case h.news <- struct{}{}:
+	default:
 	}
 }
 

@@ -43,6 +43,9 @@ func (l *threadLog) takeFile(at time.Time, f *sessions.File) {
 		delete(l.saved, f.Path)
 		return
 	}
+	if isOver(f) && !isOver(l.saved[f.Path]) {
+		l.untold = append(l.untold, f.Path)
+	}
 	l.saved[f.Path] = f
 }
 
@@ -171,11 +174,13 @@ func (h *holder) keep(ctx context.Context) error {
 	if !h.unkept || h.session == nil {
 		return nil
 	}
-	copying, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
-	err := h.keepChanged(ctx, copying)
+	copying, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(keepTimeout, func() { cancel(errors.New("keeping the workspace took too long")) })
+	defer late.Stop()
+	err := h.keepChanged(ctx, copying, cancel)
 	switch {
-	case err == nil, errors.Is(err, errMakeWay):
+	case err == nil, errors.Is(context.Cause(copying), errMakeWay), errors.Is(context.Cause(copying), errPaused):
 		return nil
 	case errors.Is(err, sandbox.ErrGone):
 		h.session = nil
@@ -187,10 +192,20 @@ func (h *holder) keep(ctx context.Context) error {
 	return nil
 }
 
-// errMakeWay ends keeping early.
-var errMakeWay = errors.New("a message has come, or the worker stops")
+// errMakeWay ends keeping when something else is to be done.
+var errMakeWay = errors.New("a message has come")
 
-func (h *holder) keepChanged(ctx, copying context.Context) error {
+// untilNews ends keeping when a message comes, and leaves the news of it.
+func (h *holder) untilNews(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-h.news:
+		cancel(errMakeWay)
+		h.tell()
+	case <-ctx.Done():
+	}
+}
+
+func (h *holder) keepChanged(ctx, copying context.Context, cancel context.CancelCauseFunc) error {
 	list, more, err := h.session.List(copying, ".")
 	if err != nil {
 		return err
@@ -206,12 +221,16 @@ func (h *holder) keepChanged(ctx, copying context.Context) error {
 			files, size = files+1, size+f.Size
 		}
 	}
+	if len(changed) > 0 {
+		go h.untilNews(copying, cancel)
+		go h.untilPaused(copying, cancel)
+	}
 	// The small ones first: more of them find room.
 	slices.SortStableFunc(changed, func(a, b sandbox.File) int { return cmp.Compare(a.Size, b.Size) })
 	var over []sandbox.File
 	for _, f := range changed {
-		if h.makeWay(ctx) {
-			return errMakeWay
+		if err := context.Cause(copying); err != nil {
+			return err
 		}
 		if files == maxKept || size+f.Size > maxKeptSize || h.log.copied+f.Size > maxCopied {
 			over = append(over, f)
@@ -244,37 +263,36 @@ func (h *holder) keepChanged(ctx, copying context.Context) error {
 	return h.record(ctx, bodies...)
 }
 
-// noteOver notes files as being over the limits, and says so of those that
-// were not noted before.
+// noteOver notes files as being over the limits. The thread is told of them in
+// its next turn: what comes between turns is shown by no chat.
 func (h *holder) noteOver(files []sandbox.File) []sessions.Body {
 	noted := len(h.log.over())
 	var bodies []sessions.Body
-	var names []string
-	more := 0
 	for _, f := range files {
-		switch {
-		case isOver(h.log.saved[f.Path]):
-		case noted == maxOver:
-			more++
-		default:
+		if noted == maxOver {
+			break
+		}
+		if !isOver(h.log.saved[f.Path]) {
 			noted++
 			h.there[f.Path] = true
-			names = append(names, f.Path)
 			bodies = append(bodies, &sessions.File{Path: f.Path, Size: f.Size, MIME: mimeOf(f.Path, ""), ModTime: f.ModTime, Saved: true})
 		}
 	}
-	if len(names) == 0 {
-		return nil
-	}
-	text := fmt.Sprintf("Files in /workspace beside those sent and given out are kept for the case that this machine dies, up to %d files and %d MiB. Over that, and lost then: %s",
-		maxKept, maxKeptSize>>20, strings.Join(names, ", "))
-	if more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return append(bodies, &sessions.Notice{Code: noticeNotKept, Text: text + "."})
+	return bodies
 }
 
-// makeWay says whether something else is to be done now.
-func (h *holder) makeWay(ctx context.Context) bool {
-	return h.pauseTurns() != nil || h.readNew(ctx) != nil || len(h.log.unread) > 0
+// tellOver tells the thread of files that were noted as being over the limits
+// since it was last told of any.
+func (h *holder) tellOver(ctx context.Context) error {
+	untold := h.log.untold
+	if len(untold) == 0 {
+		return nil
+	}
+	names := strings.Join(untold, ", ")
+	if len(h.log.over()) == maxOver {
+		names += ", and perhaps more"
+	}
+	return h.record(ctx, &sessions.Notice{Code: noticeNotKept, Text: fmt.Sprintf(
+		"Files in /workspace beside those sent and given out are kept for the case that this machine dies, up to %d files and %d MiB. Over that, and lost then: %s.",
+		maxKept, maxKeptSize>>20, names)})
 }

@@ -25,6 +25,7 @@ type threadLog struct {
 	// neither sent nor given out since; copied is the size of all that were
 	// copied then, ever, in bytes.
 	saved  map[string]*sessions.File
+	untold []string // those of them that are over the limits and not told
 	copied int64
 	blobs  map[string]bool      // all that the log has named as a file
 	filed  map[string]time.Time // when a path's latest was recorded
@@ -124,7 +125,10 @@ func (l *threadLog) take(ev sessions.Event) {
 			c.files = append(c.files, b)
 		}
 	case *sessions.Notice:
-		if l.turn != nil && b.Code == noticeResumed {
+		switch {
+		case b.Code == noticeNotKept:
+			l.untold = nil
+		case l.turn != nil && b.Code == noticeResumed:
 			l.turn.resumes++
 		}
 	}

@@ -74,14 +74,18 @@ func (m *Metrics) reply(t sessions.Tokens) {
 // measure takes the worker's gauges.
 func (w *Worker) measure(ctx context.Context, inspector *asynq.Inspector) {
 	_, waiting := w.gate.load()
-	for _, name := range []string{queue, hostPrefix + w.Host} {
-		info, err := inspector.GetQueueInfo(name)
-		switch {
-		case err == nil:
+	queues, err := inspector.Queues()
+	for _, name := range queues {
+		if name == queue || name == hostPrefix+w.Host {
+			var info *asynq.QueueInfo
+			if info, err = inspector.GetQueueInfo(name); err != nil {
+				break
+			}
 			waiting += info.Pending
-		case !errors.Is(err, asynq.ErrQueueNotFound) && ctx.Err() == nil:
-			w.Log.WarnContext(ctx, "measuring a queue failed", "queue", name, "err", err)
 		}
+	}
+	if err != nil && ctx.Err() == nil {
+		w.Log.WarnContext(ctx, "measuring the queues failed", "err", err)
 	}
 	w.Metrics.depth.Set(float64(waiting))
 	if w.Machine != nil {

@@ -46,14 +46,16 @@ func (r *router) queueOf(ctx context.Context, t sessions.ThreadID) (string, erro
 	if err != nil {
 		return "", err
 	}
-	machines, err := r.hosts(ctx)
+	lives, err := r.lives(ctx, home)
 	if err != nil {
 		return "", err
 	}
-	for _, m := range machines {
-		if m.Name == home && !m.Draining {
-			return hostPrefix + home, nil
-		}
+	if lives {
+		return hostPrefix + home, nil
+	}
+	machines, err := r.hosts(ctx, hostsFresh)
+	if err != nil {
+		return "", err
 	}
 	if name := r.leastLoaded(machines); name != "" {
 		return hostPrefix + name, nil
@@ -61,22 +63,32 @@ func (r *router) queueOf(ctx context.Context, t sessions.ThreadID) (string, erro
 	return queue, nil
 }
 
-// lives says whether wake-ups for the host's threads are for that host.
+// lives says whether wake-ups for the host's threads are for that host. It may
+// take a dead one for alive for a moment, and never one that lives for dead: a
+// thread that is moved loses its variables.
 func (r *router) lives(ctx context.Context, host string) (bool, error) {
-	machines, err := r.hosts(ctx)
-	for _, m := range machines {
-		if m.Name == host && !m.Draining {
-			return true, nil
+	if host == "" {
+		return false, nil
+	}
+	for _, age := range []time.Duration{hostsFresh, 0} {
+		machines, err := r.hosts(ctx, age)
+		if err != nil {
+			return false, err
+		}
+		for _, m := range machines {
+			if m.Name == host && !m.Draining {
+				return true, nil
+			}
 		}
 	}
-	return false, err
+	return false, nil
 }
 
-// hosts lists the fleet as it was a moment ago. Redis is asked without the lock:
-// one call that hangs should not hold up every wake-up.
-func (r *router) hosts(ctx context.Context) ([]sessions.Host, error) {
+// hosts lists the fleet as it was at most so long ago. Redis is asked without
+// the lock: one call that hangs should not hold up every wake-up.
+func (r *router) hosts(ctx context.Context, age time.Duration) ([]sessions.Host, error) {
 	r.mu.Lock()
-	machines, fresh := r.machines, time.Since(r.asked) < hostsFresh
+	machines, fresh := r.machines, time.Since(r.asked) < age
 	r.mu.Unlock()
 	if fresh {
 		return machines, nil

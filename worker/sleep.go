@@ -11,8 +11,14 @@ import (
 	"threadbook/sessions"
 )
 
-// clockEvery is how often idle threads are looked for.
-const clockEvery = 15 * time.Second
+const (
+	// clockEvery is how often idle threads are looked for.
+	clockEvery = 15 * time.Second
+	// strayTicks is after how many of those it is looked for what lies on disk
+	// and is of the past. It does no harm there: it is removed before its
+	// thread is opened here.
+	strayTicks = int(time.Hour / clockEvery)
+)
 
 // clock puts the sandboxes of idle threads to disk, and removes those of
 // threads that have been idle for so long that they have expired, or that have
@@ -23,11 +29,13 @@ func (w *Worker) clock(ctx context.Context) {
 	sleeper, ok := w.Sandbox.(sandbox.Sleeper)
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		w.measure(ctx, inspector)
 		if ok {
 			w.strays(ctx, sleeper.Awake)
-			w.strays(ctx, sleeper.Asleep)
+			if n%strayTicks == 0 {
+				w.strays(ctx, sleeper.Asleep)
+			}
 			w.settle(ctx, sleeper.Awake, w.HibernateAfter, w.sleep)
 			w.settle(ctx, sleeper.Awake, w.ExpireAfter, w.expire) // that can't sleep
 			w.settle(ctx, sleeper.Asleep, w.ExpireAfter, w.expire)

@@ -32,6 +32,7 @@ const patience = time.Minute
 // bench is a Redis, a fake engine of sandboxes and a scripted model, on which
 // workers can be started.
 type bench struct {
+	url    string // of the Redis
 	store  *redisstore.Store
 	blobs  sessions.Blobs
 	engine *sandboxtest.Engine
@@ -52,7 +53,8 @@ func newBench(t *testing.T, script agenttest.Script) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { private.Close() })
-	if b.store, err = redisstore.Open(private.URL); err != nil {
+	b.url = private.URL
+	if b.store, err = redisstore.Open(b.url); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.store.Close() })
@@ -71,25 +73,36 @@ func newBench(t *testing.T, script agenttest.Script) *bench {
 // work starts a worker, which ends with the test or when stop is called.
 func (b *bench) work(t *testing.T) (stop func()) {
 	t.Helper()
-	w := worker.New(worker.Config{Name: "tester", Store: b.store, Blobs: b.blobs, Sandbox: b.engine.Provider(), Redis: b.store,
+	stop, _ = b.workAs(t, nil)
+	return stop
+}
+
+// workAs is work with a changed configuration; over is closed when the worker
+// has ended.
+func (b *bench) workAs(t *testing.T, change func(*worker.Config)) (stop func(), over <-chan struct{}) {
+	t.Helper()
+	c := worker.Config{Name: "tester", Store: b.store, Blobs: b.blobs, Sandbox: b.engine.Provider(), Redis: b.store,
 		Model: b.model, Concurrency: 4, CellTimeout: patience, TurnTimeout: patience, TurnSteps: 10, Grace: time.Second,
-		Metrics: worker.NewMetrics(prometheus.NewRegistry()), Log: b.log})
+		HibernateAfter: time.Hour, ExpireAfter: time.Hour,
+		Metrics: worker.NewMetrics(prometheus.NewRegistry()), Log: b.log}
+	if change != nil {
+		change(&c)
+	}
+	w := worker.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	ended := false
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := w.Run(ctx); err != nil {
+			t.Errorf("worker %s ended with: %v", c.Name, err)
+		}
+	}()
 	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the worker ended with: %v", err)
-		}
+		<-ended
 	}
 	t.Cleanup(stop)
-	return stop
+	return stop, ended
 }
 
 func (b *bench) send(t *testing.T, thread sessions.ThreadID, text string, files ...string) {

@@ -126,6 +126,16 @@ func TestStreamResumes(t *testing.T) {
 	}
 }
 
+// What is kept for the thread's next machine is given to nobody.
+func TestStreamHidesSavedFiles(t *testing.T) {
+	f := serve(t, nil)
+	f.store.append("web:abc", 1, &sessions.File{Path: "a", Blob: "x"}, &sessions.File{Path: "a", Blob: "x", Saved: true}, &sessions.File{Path: "a", Saved: true})
+	before, _ := listen(t, f, "web:abc/events", "").until("ready")
+	if got := ids(before); got != "1" {
+		t.Errorf("events %q, want the first", got)
+	}
+}
+
 func TestStreamGoesOn(t *testing.T) {
 	f := serve(t, nil)
 	f.store.append("web:abc", 0, notices(2*readBatch+3)...)

@@ -22,6 +22,7 @@ func testSleep(t *testing.T, s Suite) {
 		t.Errorf("Sleep of a thread without a sandbox: %v", err)
 	}
 	th := Open(t, p, "sleep")
+	th.wantOpened(t, sandbox.Warm, sandbox.Cold)
 	th.Python(t, s.Code.SetX).Want(t, sandbox.OK)
 	th.write(t, "kept.txt", "kept")
 	lists := func(list func(context.Context) ([]string, error)) bool {
@@ -63,6 +64,11 @@ func testSleep(t *testing.T, s Suite) {
 	if th.Fresh() {
 		t.Error("a sandbox that was woken is called fresh")
 	}
+	if err == nil {
+		th.wantOpened(t, sandbox.Resumed)
+	} else {
+		th.wantOpened(t, sandbox.Live)
+	}
 	if got := th.Python(t, s.Code.ShowX).Want(t, sandbox.OK).Text("stdout"); strings.TrimSpace(got) != "41" {
 		t.Errorf("it remembers %q", got)
 	}
@@ -85,5 +91,13 @@ func testSleep(t *testing.T, s Suite) {
 	th.Reopen(t)
 	if !th.Fresh() {
 		t.Error("the sandbox after it is not fresh")
+	}
+}
+
+// wantOpened checks how the session came to be open, where it says that.
+func (th *Thread) wantOpened(t *testing.T, want ...sandbox.How) {
+	t.Helper()
+	if o, ok := th.Session.(sandbox.Opened); ok && !slices.Contains(want, o.Opened()) {
+		t.Errorf("opened %q, want %q", o.Opened(), want)
 	}
 }

@@ -89,17 +89,17 @@ func (p *provider) Open(ctx context.Context, thread string) (sandbox.Session, er
 	e := p.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b := e.boxes[thread]
+	b, how := e.boxes[thread], sandbox.Live
 	if slept := e.asleep[thread]; slept != nil {
 		delete(e.asleep, thread)
-		b = slept.wake()
+		b, how = slept.wake(), sandbox.Resumed
 		e.boxes[thread] = b
 	}
 	if b == nil || b.isGone() {
-		b = newBox(e)
+		b, how = newBox(e), sandbox.Cold
 		e.boxes[thread] = b
 	}
-	return &session{box: b, engine: e, fresh: b.isFresh()}, nil
+	return &session{box: b, engine: e, fresh: b.isFresh(), how: how}, nil
 }
 
 func (p *provider) Remove(_ context.Context, thread string) error {
@@ -126,8 +126,11 @@ type session struct {
 	*box
 	engine  *Engine
 	fresh   bool
+	how     sandbox.How
 	running sync.Mutex
 }
+
+func (s *session) Opened() sandbox.How { return s.how }
 
 func (s *session) Fresh() bool { return s.fresh }
 

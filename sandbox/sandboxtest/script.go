@@ -17,6 +17,7 @@ import (
 //	set NAME VALUE  sets a variable
 //	show NAME       prints a variable; a NameError if it isn't set
 //	file PATH TEXT  writes a file
+//	remove PATH     deletes a file
 //	figure          shows a figure (a PNG)
 //	table           shows a table, as text and as HTML
 //	await PATH      waits until there is such a file
@@ -104,6 +105,9 @@ func (c *cell) do(language sandbox.Language, word, rest string) {
 	case "file":
 		path, text, _ := strings.Cut(rest, " ")
 		c.box.files[path] = file{data: []byte(text), at: time.Now()}
+		c.box.change()
+	case "remove":
+		delete(c.box.files, rest)
 		c.box.change()
 	case "figure":
 		c.put(sandbox.Output{MIME: "image/png", Data: Figure(), Display: int64(len(c.outputs)) + 1})

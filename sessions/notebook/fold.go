@@ -235,7 +235,7 @@ func (f *folder) question(q *sessions.Question) {
 
 // file tells a file that the thread got, with its cell where it has one.
 func (f *folder) file(b *sessions.File) {
-	if b.Message != 0 || f.command {
+	if b.Message != 0 || b.Saved || f.command {
 		return
 	}
 	c := f.cells[b.Cell]
