@@ -38,6 +38,7 @@ var vendors = map[string]string{
 	"github.com/redis/go-redis":         "sessions/redisstore",
 	"github.com/slack-go/slack":         "bots/slack",
 	"github.com/bwmarrin/discordgo":     "bots/discord",
+	"github.com/minio/minio-go":         "sessions/blobs",
 }
 
 // TestImports holds the tree to its shape. Tests may import more.
