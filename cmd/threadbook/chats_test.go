@@ -26,6 +26,7 @@ type said struct {
 	files map[string][]byte
 	edits int
 	id    string
+	at    time.Time
 }
 
 // room is a thread on a stand-in of a chat platform, in which tests talk to
@@ -282,7 +283,7 @@ func (r *slackRoom) said() []said {
 		if m.BotID == "" || m.Deleted || m.Hidden {
 			continue
 		}
-		s := said{words: m.Text + plain(m.Blocks), files: map[string][]byte{}, edits: len(m.Edits), id: m.TS}
+		s := said{words: m.Text + plain(m.Blocks), files: map[string][]byte{}, edits: len(m.Edits), id: m.TS, at: m.At}
 		ids := m.Files
 		for _, word := range strings.FieldsFunc(string(m.Blocks), func(c rune) bool { return strings.ContainsRune(`":,{}[]`, c) }) {
 			if strings.HasPrefix(word, "F") {
@@ -385,7 +386,7 @@ func (r *discordRoom) press(by, action string) {
 func (r *discordRoom) said() []said {
 	var all []said
 	for _, m := range r.fake.ByBot(r.root) {
-		s := said{words: m.Content + plain(m.Components), files: map[string][]byte{}, edits: len(m.Sent) - 1, id: m.ID}
+		s := said{words: m.Content + plain(m.Components), files: map[string][]byte{}, edits: len(m.Sent) - 1, id: m.ID, at: m.At}
 		for _, f := range m.Files {
 			s.files[f.Name] = f.Data
 		}

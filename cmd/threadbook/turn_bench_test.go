@@ -33,7 +33,7 @@ type rig struct {
 	stop     func()
 }
 
-func newRig(b testing.TB) *rig {
+func newRig(b testing.TB, change ...func(Config) Config) *rig {
 	b.Helper()
 	r := &rig{TB: b, platform: botstest.New(1)}
 	server := httptest.NewServer(r.platform.Handler())
@@ -44,6 +44,9 @@ func newRig(b testing.TB) *rig {
 		"THREADBOOK_POOL=0", "THREADBOOK_SANDBOX_MEMORY=256m"}, newCommand(nil, nil, nil).PersistentFlags())
 	if err != nil {
 		b.Fatal(err)
+	}
+	for _, ch := range change {
+		c = ch(c)
 	}
 	r.program, err = New(b.Context(), c, Roles{Bot: true, Worker: true}, slog.New(slog.DiscardHandler), withRecorder(server.URL))
 	if err != nil {
@@ -158,7 +161,17 @@ func benchTurns(b *testing.B, threads int, every time.Duration) {
 	took := time.Since(began)
 	b.StopTimer()
 	used := r.traffic().less(before)
-	report := func(name string, of func(turn) time.Duration) {
+	report(b, turns)
+	b.ReportMetric(float64(len(turns))/took.Seconds(), "turns/s")
+	each := func(total, rate float64) float64 { return (total - rate*took.Seconds()) / float64(len(turns)) }
+	b.ReportMetric(each(used.commands, idle.commands), "redis-commands/turn")
+	b.ReportMetric(each(used.bytes, idle.bytes), "redis-bytes/turn")
+	b.ReportMetric(0, "ns/op")
+}
+
+// report gives the middle and the slowest hundredth.
+func report(b *testing.B, turns []turn) {
+	one := func(name string, of func(turn) time.Duration) {
 		var all []float64
 		for _, t := range turns {
 			all = append(all, float64(of(t).Microseconds())/1000)
@@ -167,13 +180,54 @@ func benchTurns(b *testing.B, threads int, every time.Duration) {
 		b.ReportMetric(all[len(all)/2], name+"-p50-ms")
 		b.ReportMetric(all[min(len(all)-1, len(all)*99/100)], name+"-p99-ms")
 	}
-	report("first", func(t turn) time.Duration { return t.first })
-	report("last", func(t turn) time.Duration { return t.last })
-	b.ReportMetric(float64(len(turns))/took.Seconds(), "turns/s")
-	each := func(total, rate float64) float64 { return (total - rate*took.Seconds()) / float64(len(turns)) }
-	b.ReportMetric(each(used.commands, idle.commands), "redis-commands/turn")
-	b.ReportMetric(each(used.bytes, idle.bytes), "redis-bytes/turn")
-	b.ReportMetric(0, "ns/op")
+	one("first", func(t turn) time.Duration { return t.first })
+	one("last", func(t turn) time.Duration { return t.last })
+}
+
+// BenchmarkChat is a turn as people in Slack and Discord see it, the stand-in
+// answering at once: from the message to the live post, and to the answer's,
+// the cell's few milliseconds included. A message comes every three seconds,
+// since Slack takes one post a second in a channel.
+func BenchmarkChat(b *testing.B) {
+	for name, open := range map[string]func(*testing.B) room{
+		"slack":   func(b *testing.B) room { return newSlackRoom(b) },
+		"discord": func(b *testing.B) room { return newDiscordRoom(b) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			room := open(b)
+			newRig(b, room.config)
+			answered := func(number string, before int, began time.Time) (t turn) {
+				ctx, cancel := context.WithTimeout(b.Context(), patience)
+				defer cancel()
+				if !room.until(ctx, func() bool {
+					all := room.said()
+					i := slices.IndexFunc(all, func(s said) bool { return strings.Contains(s.words, "The answers: "+number) })
+					if i < 0 {
+						return false
+					}
+					t = turn{first: all[before].at.Sub(began), last: all[i].at.Sub(began)}
+					return true
+				}) {
+					b.Fatalf("message %s has no answer", number)
+				}
+				return t
+			}
+			began := time.Now()
+			room.begin("ask 0", nil)
+			answered("0", 0, began)
+			var turns []turn
+			for n := range b.N {
+				next := time.After(3 * time.Second)
+				number, before := strconv.Itoa(n+1), len(room.said())
+				began := time.Now()
+				room.say("ada", "ask "+number)
+				turns = append(turns, answered(number, before, began))
+				<-next
+			}
+			report(b, turns)
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 // traffic is what Redis has done.
