@@ -92,6 +92,9 @@ func (t *turnView) quiet(hasModel bool) bool {
 // live fills in the live post.
 func (t *turnView) live(p *Post, l Limits, place int) {
 	p.Running = t.finished == nil
+	if len(t.asked) > 0 {
+		p.Asker = t.asked[0].body.User
+	}
 	p.Status = t.status(place)
 	value := decimal(t.id)
 	if p.Running {

@@ -64,6 +64,9 @@ type Post struct {
 	Thread sessions.ThreadID
 	Turn   int64
 	Part   string // the same part of the same turn is the same post
+	// Asker is who the turn is for, in a live post; a platform may show it to
+	// them in a way of its own. Empty where nobody asked.
+	Asker sessions.User
 
 	Text    string   // words of the model, notices
 	Cells   []Cell   // a live post's code and output

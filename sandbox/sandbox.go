@@ -141,7 +141,8 @@ type Output struct {
 	// Display groups the representations of one thing that the cell displayed
 	// (a data frame as text and as HTML): show one of them. Beside an image
 	// text/plain is its alternative text; TableMIME and ChartMIME are the data
-	// of what another representation shows.
+	// of what another representation shows. Where a type comes again the thing
+	// was updated, and the later one replaces the earlier.
 	Display int64
 
 	// Truncated counts the bytes left out before this output.
@@ -160,7 +161,7 @@ type Status string
 // The ways a cell can end.
 const (
 	OK          Status = "ok"
-	Failed      Status = "error" // the code raised an error
+	Failed      Status = "error" // the code raised an error, or can't be run here at all
 	Timeout     Status = "timeout"
 	OutOfMemory Status = "out_of_memory"
 	Interrupted Status = "interrupted"

@@ -19,6 +19,10 @@ const (
 	vagueWait = 5 * time.Second
 	// unready is the wait for a file that Slack has not looked at yet.
 	unready = 2 * time.Second
+	// conflictWait is the wait for a stream to end, which Slack does after five
+	// minutes if we can't.
+	conflictWait   = 5 * time.Second
+	streamConflict = "streaming_state_conflict" // of an edit of a stream that is open
 )
 
 // codeOf is Slack's word for an error, empty where the failure has none.
@@ -48,7 +52,7 @@ func asPostError(method string, err error) *bots.PostError {
 		switch {
 		case status.Code == http.StatusTooManyRequests:
 			e.After, e.Refused = vagueWait, true
-		case status.Code < http.StatusInternalServerError:
+		case status.Code < http.StatusInternalServerError || status.Code == http.StatusNotImplemented:
 			e.Refused, e.Permanent = true, true
 		}
 	case errors.As(err, &op) && op.Op == "dial":
@@ -61,6 +65,8 @@ func asPostError(method string, err error) *bots.PostError {
 		// Slack says of these that part of the call may have been done.
 	case code == "message_not_found" && method == "chat.update":
 		e.Refused, e.Gone = true, true
+	case code == streamConflict:
+		e.Refused, e.After = true, conflictWait
 	case fileNotReady(err):
 		e.Refused, e.After = true, unready
 	default:

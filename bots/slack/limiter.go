@@ -42,6 +42,10 @@ func tier(method string) (perMinute float64, burst int) {
 	switch method {
 	case "chat.postMessage", "chat.postEphemeral", "assistant.threads.setStatus":
 		return 300, 30
+	case "chat.startStream", "chat.stopStream":
+		return 20, 20
+	case "chat.appendStream": // dust#22893 saw 180, and 1,000 at once
+		return 100, 100
 	case "files.getUploadURLExternal", "files.completeUploadExternal", "files.info", "users.info", "auth.test", "views.publish":
 		return 100, 20
 	default: // tier 3; a minute's worth may come at once
@@ -52,6 +56,10 @@ func tier(method string) (perMinute float64, burst int) {
 // wait waits until the method may be called; channel is empty save for posts.
 func (l *limiter) wait(ctx context.Context, method, channel string) error {
 	now := time.Now()
+	longest := longestWait
+	if method == "chat.startStream" {
+		longest = startWait
+	}
 	l.mu.Lock()
 	m := l.methods[method]
 	if m == nil {
@@ -61,8 +69,8 @@ func (l *limiter) wait(ctx context.Context, method, channel string) error {
 	}
 	var reserved []*rate.Reservation
 	delay := l.blocked[method].Sub(now)
-	if delay <= longestWait {
-		if channel != "" && (method == "chat.postMessage" || method == "files.completeUploadExternal") {
+	if delay <= longest {
+		if channel != "" && isPost(method) {
 			reserved = append(reserved, l.channel(channel, now).ReserveN(now, 1))
 		}
 		reserved = append(reserved, m.ReserveN(now, 1))
@@ -77,7 +85,7 @@ func (l *limiter) wait(ctx context.Context, method, channel string) error {
 		}
 		return &bots.PostError{After: delay, Refused: true, Err: err}
 	}
-	if delay > longestWait {
+	if delay > longest {
 		return giveUp(fmt.Errorf("%s: its limit leaves no room for %s", method, delay.Round(time.Second)))
 	}
 	if delay <= 0 {
@@ -91,6 +99,11 @@ func (l *limiter) wait(ctx context.Context, method, channel string) error {
 	case <-ctx.Done():
 		return giveUp(ctx.Err())
 	}
+}
+
+// isPost says whether a method puts a message into a channel.
+func isPost(method string) bool {
+	return method == "chat.postMessage" || method == "chat.startStream" || method == "files.completeUploadExternal"
 }
 
 // channel finds a channel's own limiter. Those that are idle are forgotten

@@ -111,3 +111,23 @@ func TestRecentForgetsTheOldest(t *testing.T) {
 		t.Errorf("it remembers %d", len(r.now)+len(r.old))
 	}
 }
+
+// A stream's start that would have to wait is refused, since a post can be
+// made instead.
+func TestAStartDoesNotWait(t *testing.T) {
+	t.Parallel()
+	l := newLimiter()
+	for i := range 20 {
+		if err := l.wait(t.Context(), "chat.startStream", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := l.wait(t.Context(), "chat.startStream", "C1")
+	var pe *bots.PostError
+	if !errors.As(err, &pe) || !pe.Refused || pe.Permanent {
+		t.Errorf("got %v", err)
+	}
+	if err := l.wait(t.Context(), "chat.postMessage", "C1"); err != nil {
+		t.Error(err)
+	}
+}

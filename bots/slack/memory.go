@@ -94,6 +94,7 @@ const (
 	richBlocks capability = iota // markdown, container and data_table blocks
 	agentSessions
 	assistantStatus
+	streaming
 	capabilityCount
 )
 

@@ -44,11 +44,21 @@ func (s *Slack) Post(ctx context.Context, p bots.Post, handle string) (string, e
 	if err != nil {
 		return "", err
 	}
-	if len(p.Files) > 0 {
+	switch {
+	case len(p.Files) > 0:
 		return s.share(ctx, at, p, h)
+	case p.Part == livePart && p.Running:
+		return s.postLive(ctx, at, p)
 	}
-	var ts string
-	err = s.show(p, h.Figures, func(options ...slackgo.MsgOption) error {
+	id, err := s.post(ctx, at, p, h.Figures)
+	if err == nil && p.Part == livePart {
+		s.streams.plain.add(streamName(at, id), "")
+	}
+	return id, err
+}
+
+func (s *Slack) post(ctx context.Context, at place, p bots.Post, figures []string) (ts string, err error) {
+	err = s.show(p, figures, func(options ...slackgo.MsgOption) error {
 		return s.call(ctx, "chat.postMessage", at.channel, func(ctx context.Context) (err error) {
 			_, ts, err = s.api.PostMessageContext(ctx, at.channel, append(options, slackgo.MsgOptionTS(at.root))...)
 			if err == nil && ts == "" {
@@ -66,12 +76,19 @@ func (s *Slack) Edit(ctx context.Context, p bots.Post, id string) error {
 	if err != nil || len(p.Files) > 0 {
 		return err
 	}
+	if p.Part == livePart {
+		return s.editLive(ctx, at, p, id)
+	}
 	var figures []string
 	if len(p.Figures) > 0 {
 		if figures, err = s.shown(ctx, at, p, id); err != nil {
 			return err
 		}
 	}
+	return s.update(ctx, at, p, id, figures)
+}
+
+func (s *Slack) update(ctx context.Context, at place, p bots.Post, id string, figures []string) error {
 	return s.show(p, figures, func(options ...slackgo.MsgOption) error {
 		return s.call(ctx, "chat.update", at.channel, func(ctx context.Context) error {
 			_, _, _, err := s.api.UpdateMessageContext(ctx, at.channel, id, options...)
@@ -87,7 +104,7 @@ func (s *Slack) show(p bots.Post, figures []string, send func(...slackgo.MsgOpti
 		blocks, text := render(p, figures, func(m bots.Media) string { return s.link(p.Thread, m) }, rich)
 		options := []slackgo.MsgOption{
 			slackgo.MsgOptionText(text, false),
-			slackgo.MsgOptionMetadata(slackgo.SlackMetadata{EventType: postEvent, EventPayload: map[string]any{postKey: p.Key()}}),
+			keyOf(p),
 			slackgo.MsgOptionDisableLinkUnfurl(), slackgo.MsgOptionDisableMediaUnfurl(),
 		}
 		if len(blocks) > 0 {
@@ -104,6 +121,11 @@ func (s *Slack) show(p bots.Post, figures []string, send func(...slackgo.MsgOpti
 		}
 	}
 	return err
+}
+
+// keyOf puts a post's key into its metadata.
+func keyOf(p bots.Post) slackgo.MsgOption {
+	return slackgo.MsgOptionMetadata(slackgo.SlackMetadata{EventType: postEvent, EventPayload: map[string]any{postKey: p.Key()}})
 }
 
 func (s *Slack) link(thread sessions.ThreadID, m bots.Media) string {
@@ -142,7 +164,9 @@ func (s *Slack) shown(ctx context.Context, at place, p bots.Post, id string) ([]
 	return figures, nil
 }
 
-// Find implements [bots.Poster]: by the metadata, or for files by their ids.
+// Find implements [bots.Poster]: by the metadata, for files by their ids, and
+// for the stream of a live post by its having neither. Of several such streams
+// the latest is taken: the turn before has ended, or it is known whose it is.
 func (s *Slack) Find(ctx context.Context, p bots.Post, handle string, since time.Time) (string, error) {
 	at, err := placeOf(p.Thread)
 	if err != nil {
@@ -167,14 +191,20 @@ func (s *Slack) Find(ctx context.Context, p bots.Post, handle string, since time
 	if err != nil {
 		return "", err
 	}
+	found := ""
 	for _, m := range messages {
 		// Any app may write the same metadata.
-		mine := m.User == me.user || m.User == "" && m.BotID == me.bot
-		if mine && m.Metadata.EventType == postEvent && m.Metadata.EventPayload[postKey] == p.Key() {
-			return m.Timestamp, nil
+		switch mine := m.User == me.user || m.User == "" && m.BotID == me.bot; {
+		case !mine:
+		case m.Metadata.EventType == postEvent:
+			if m.Metadata.EventPayload[postKey] == p.Key() {
+				return m.Timestamp, nil
+			}
+		case s.stray(at, p, m):
+			found = max(found, m.Timestamp)
 		}
 	}
-	return "", nil
+	return found, nil
 }
 
 // handle is what Prepare has made: ids of files in Slack.

@@ -266,8 +266,9 @@ func TestFilesAreOneUpload(t *testing.T) {
 	if id, err = f.Post(f.ctx, p, handle); err != nil {
 		t.Fatal(err)
 	}
-	if all := f.fake.Thread(general, m.TS); len(all) != 3 || all[2].TS != id {
-		t.Errorf("the thread has %+v", all)
+	// Slack says where it shared the files a moment before they are seen.
+	if !f.fake.Until(f.ctx, func() bool { return len(f.fake.Thread(general, m.TS)) == 3 }) || f.fake.Thread(general, m.TS)[2].TS != id {
+		t.Errorf("the thread has %+v", f.fake.Thread(general, m.TS))
 	}
 	if err := f.Edit(f.ctx, p, id); err != nil {
 		t.Errorf("files can't be edited, which is no error: %v", err)

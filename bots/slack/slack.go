@@ -22,12 +22,23 @@
 // Out. Each post is one call: chat.postMessage with metadata that carries the
 // post's key, or files.completeUploadExternal with the ids of files that were
 // sent before. Both can be found again, so a lost answer makes no second
-// post. What a workspace's Slack doesn't know (containers, data tables,
-// markdown blocks, agent sessions) is learnt from its first refusal and left
-// out for some time. Live posts are edited with chat.update and are not
-// streamed: a stream carries no metadata before it is stopped, so one whose
-// first answer was lost could not be found again; it ends after five minutes,
-// can't forbid link previews, and takes only additions.
+// post. What a workspace's Slack doesn't know (streams, containers, data
+// tables, markdown blocks, agent sessions) is learnt from its first refusal and
+// left out for some time.
+//
+// Live posts are streamed while their turn runs (stream.go): a plan with the
+// status as its title and a row for each cell, whose output is added as it
+// comes. A stream takes only additions, ends after five minutes and holds some
+// 10,000 bytes; so before 4 minutes or 9,000 bytes, at the turn's end, after
+// any error and where something else is to be shown than more, it is stopped,
+// and its message is edited with chat.update from then on. That gives it the
+// same last form as without a stream. What a stream shows is known to the
+// process that started it alone; another one, after a restart, stops it with
+// its first edit. A stream carries no metadata before it is stopped, so one
+// whose answer was lost is known by that: it is the latest message of ours in
+// the thread without any. It can't forbid link previews, so no address in it
+// is whole. Each is for one person, the asker; it is reported that others in a
+// channel see no more than its beginning until it ends (agentconnect#1494).
 //
 // Text from programs and models reaches Slack with "<" and ">" as entities,
 // since Slack reads <!channel> and <url|label> even in markdown blocks, and
@@ -95,16 +106,17 @@ type Config struct {
 // Slack is the adapter: see [Slack.Run], [Slack.Handler], [bots.Poster] and
 // [bots.Signer].
 type Slack struct {
-	cfg    Config
-	api    *slackgo.Client
-	bulk   *slackgo.Client // for files' bytes: bounded by contexts alone
-	files  *http.Client
-	limits *limiter
-	caps   *capabilities
-	people *people
-	lines  lines
-	done   recent
-	signs  recent
+	cfg     Config
+	api     *slackgo.Client
+	bulk    *slackgo.Client // for files' bytes: bounded by contexts alone
+	files   *http.Client
+	limits  *limiter
+	caps    *capabilities
+	streams *streams
+	people  *people
+	lines   lines
+	done    recent
+	signs   recent
 
 	mu sync.Mutex
 	me identity
@@ -143,13 +155,14 @@ func New(cfg Config) (*Slack, error) {
 		return slackgo.New(cfg.BotToken, slackgo.OptionAPIURL(cfg.APIURL), slackgo.OptionAppLevelToken(cfg.AppToken), slackgo.OptionHTTPClient(h))
 	}
 	return &Slack{
-		cfg:    cfg,
-		api:    client(&http.Client{Transport: transport, Timeout: callTime}),
-		bulk:   client(files),
-		files:  files,
-		limits: newLimiter(),
-		caps:   &capabilities{},
-		people: &people{},
+		cfg:     cfg,
+		api:     client(&http.Client{Transport: transport, Timeout: callTime}),
+		bulk:    client(files),
+		files:   files,
+		limits:  newLimiter(),
+		caps:    &capabilities{},
+		streams: newStreams(),
+		people:  &people{},
 	}, nil
 }
 
@@ -195,7 +208,7 @@ func (s *Slack) call(ctx context.Context, method, channel string, f func(context
 		return nil
 	}
 	pe := asPostError(method, err)
-	if pe.After > 0 && !fileNotReady(err) {
+	if pe.After > 0 && !fileNotReady(err) && codeOf(err) != streamConflict {
 		s.limits.block(method, pe.After)
 	}
 	return pe

@@ -66,7 +66,7 @@ func TestInjuries(t *testing.T) {
 	if *chaosMinutes > 0 {
 		return // make chaos runs the longer one alone
 	}
-	c := newChaos(t, 1, 2)
+	c := newChaos(t, 2, 2)
 	for _, injure := range c.injuries() {
 		c.ask(2)
 		injure()
@@ -117,10 +117,12 @@ type chaos struct {
 
 // newChaos starts a fleet with so many threads on each of the three platforms,
 // each of which has been answered once.
+// With an odd seed the workers take themselves for two machines, so that
+// threads move, else for one.
 func newChaos(t testing.TB, seed uint64, threads int) *chaos {
 	c := &chaos{random: rand.New(rand.NewPCG(seed, 0)), slack: newSlackRoom(t), discord: newDiscordRoom(t)}
 	c.fleet = newFleet(t, answerScript, []string{"SLACK_BOT_TOKEN=" + slacktest.BotToken, "SLACK_APP_TOKEN=" + slacktest.AppToken,
-		"SLACK_API_URL=" + c.slack.fake.URL(), "DISCORD_BOT_TOKEN=token", "DISCORD_API_URL=" + c.discord.fake.URL()}, "one", "one")
+		"SLACK_API_URL=" + c.slack.fake.URL(), "DISCORD_BOT_TOKEN=token", "DISCORD_API_URL=" + c.discord.fake.URL()}, "host-0", fmt.Sprintf("host-%d", seed%2))
 	for i := range threads {
 		name := fmt.Sprintf("t%d", i)
 		c.lanes = append(c.lanes, &lane{name: "recorder " + name, id: sessions.NewThreadID(botstest.Name, name),
@@ -345,18 +347,18 @@ func (c *chaos) settle() {
 func (c *chaos) check() {
 	c.Helper()
 	c.settle()
+	name, err := fleetOf(c.Context(), c.store)
+	if err != nil {
+		c.Fatal(err)
+	}
+	// What a thread left behind on another host goes with the next look at
+	// what is awake there.
+	c.eventually(2*time.Minute, "no container is left over", func() bool { return len(containers(c, name)) <= len(c.lanes) })
 	c.stop()
 	lost, posts := 0, 0
 	for _, l := range c.lanes {
 		a, b := c.checkLane(l)
 		lost, posts = lost+a, posts+b
-	}
-	name, err := fleetOf(c.Context(), c.store)
-	if err != nil {
-		c.Fatal(err)
-	}
-	if n := len(containers(c, name)); n > len(c.lanes)+1 { // and the template's maker
-		c.Errorf("%d containers are left of %d threads", n, len(c.lanes))
 	}
 	client := c.store.MakeRedisClient().(redis.UniversalClient)
 	defer client.Close()

@@ -317,7 +317,7 @@ func copyThread(b *testing.B, store *redisstore.Store, id sessions.ThreadID, log
 // BenchmarkTakeover is how long a thread waits whose worker was killed in the
 // middle of a cell of a second, until its answer stands, less that second.
 func BenchmarkTakeover(b *testing.B) {
-	c := newChaos(b, 1, 1)
+	c := newChaos(b, 2, 1)
 	var all time.Duration
 	for range b.N {
 		c.busy()

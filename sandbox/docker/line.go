@@ -137,6 +137,9 @@ func encodeLine(r request, payload []byte) ([]byte, error) {
 // errUnknownCell: a cell to be resumed never came to this sandbox.
 var errUnknownCell = errors.New("the sandbox does not know the cell")
 
+// errNoLanguage: the image has no program for a cell's language.
+var errNoLanguage = errors.New("the sandbox's image is without the language")
+
 // refusal is the error that an answer carries, or nil.
 func refusal(m message) error {
 	if m.Code == "" {
@@ -157,6 +160,8 @@ func refusal(m message) error {
 		known = sandbox.ErrBusy
 	case "unknown_cell":
 		known = errUnknownCell
+	case "no_language":
+		known = errNoLanguage
 	default:
 		return fmt.Errorf("the sandbox refused: %s (%.40q)", words, m.Code)
 	}

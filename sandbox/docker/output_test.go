@@ -71,7 +71,7 @@ display(picture)`, types: "image/png, image/jpeg, image/gif, image/webp, image/p
 	{name: "Clear", code: "for i in range(3):\n    clear_output(wait=True)\n    print(i)", out: "2\n"},
 	{name: "ClearAtTheEnd", code: "print('kept')\nclear_output(wait=True)", out: "kept\n"},
 	{name: "ClearAtOnce", code: "clear_output()\nprint('gone')\nclear_output()"},
-	{name: "Update", code: "handle = display('one', display_id=True)\nfor word in ('two', 'three'): handle.update(word)", types: "text/plain, text/plain", data: map[string]string{"text/plain": "'one'"}, never: "two"},
+	{name: "Update", code: "handle = display('one', display_id=True)\nfor word in ('two', 'three'): handle.update(word)", types: "text/plain text/plain", data: map[string]string{"text/plain": "'one'"}, never: "two"},
 
 	// Tables.
 	{name: "DataFrame", code: `
@@ -144,11 +144,13 @@ axes.get_title = lambda *_: time.sleep(0.5) or 'slow';`, types: plot, data: map[
 	{name: "Plotly", code: `
 import plotly.express as px
 figure = px.bar(x=['a', 'b'], y=[1, 2], title='Spent </script>', labels={'x': 'kind', 'y': 'Cost (€)'})
-figure.show()`, types: "text/plain" + chart, data: map[string]string{
-		"text/plain":      "Bar chart “Spent </script>”: Cost (€) by kind; a 1, b 2. [interactive, in outputs/plotly-1.html]",
+figure.show()`, types: plot, data: map[string]string{
+		"text/plain":      "Bar chart “Spent </script>”: Cost (€) by kind; a 1, b 2. [drawn from the plotly figure's data] [interactive, in outputs/plotly-1.html]",
 		sandbox.ChartMIME: `"points":[["a",1],["b",2]]`,
 	}},
-	{name: "PlotlyBoxes", code: "px.box(x=['a', 'a', 'a', 'b'], y=[1, 2, 3, 4])", types: "text/plain" + chart, data: map[string]string{"text/plain": "medians a 2, b 4. [interactive, in outputs/plotly-2.html]"}},
+	{name: "PlotlyBoxes", code: "px.box(x=['a', 'a', 'a', 'b'], y=[1, 2, 3, 4])", types: plot, data: map[string]string{"text/plain": "medians a 2, b 4. [drawn from the plotly figure's data] [interactive, in outputs/plotly-2.html]"}},
+	{name: "PlotlyInSpace", code: "px.scatter_3d(x=[1, 2], y=[1, 2], z=[1, 2])", types: "text/plain" + chart, never: "drawn from"},
+	{name: "PlotlyWithALine", code: "px.line(x=[1, 2], y=[1, 2]).add_hline(1)", types: "text/plain" + chart, never: "drawn from"},
 }
 
 func numbers(n int) string {

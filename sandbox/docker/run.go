@@ -75,6 +75,8 @@ func (s *session) Run(ctx context.Context, cell sandbox.Cell, emit func(sandbox.
 	switch {
 	case errors.Is(err, errUnknownCell):
 		return s.notResumed(cell), nil
+	case errors.Is(err, errNoLanguage):
+		return refused("LanguageMissing", fmt.Sprintf("%.40s: %v", cell.Language, err)), nil
 	case err != nil:
 		return sandbox.Result{}, fmt.Errorf("running cell %d: %w", cell.ID, err)
 	}

@@ -47,7 +47,9 @@
 // A sandbox from it. Create a container that is the same but for its
 // environment, with THREADBOOK_RESTORE=template-x and a THREADBOOK_SAVE_AS that
 // nothing else has; attach; start it, without a checkpoint id. Many can start
-// from one checkpoint at once. Their programs go on with the template's variables,
+// from one checkpoint at once. Until a container is restored its limit on
+// processors is lifted, for that binds gVisor too and would make the restore half
+// as long again. Their programs go on with the template's variables,
 // environment and random state, at another time of day.
 //
 // Hibernation. Create a checkpoint with exit. Where that succeeds, wait until the

@@ -84,7 +84,10 @@ func (c *call) startFrom(s *store, box *container, name string) error {
 	if err := h.fits(box.fit(), c.real()); err != nil {
 		return err
 	}
-	if err := c.restoreFrom(h, "--detach", "--image-path", h.path(), box.id); err != nil {
+	err = box.unthrottled(func() error {
+		return c.restoreFrom(h, "--detach", "--image-path", h.path(), box.id)
+	})
+	if err != nil {
 		return err
 	}
 	if takes {

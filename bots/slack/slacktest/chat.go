@@ -99,6 +99,9 @@ func (s *Server) wire(m *Message, metadata bool) object {
 	if m.BotID != "" {
 		o["bot_id"] = m.BotID
 	}
+	if m.stream != nil {
+		o["streaming_state"] = map[bool]string{true: "in_progress", false: "completed"}[s.open(m)]
+	}
 	if m.Subtype != "" {
 		o["subtype"] = m.Subtype
 	}
@@ -229,6 +232,8 @@ func (s *Server) update(r *request) object {
 		return refusal("message_not_found")
 	case m.User != s.o.BotUserID:
 		return refusal("cant_update_message")
+	case s.open(m):
+		return refusal("streaming_state_conflict")
 	}
 	m.Edits = append(m.Edits, Form{m.Text, m.Blocks, time.Now()})
 	m.Text, m.Blocks = r.Get("text"), json.RawMessage(r.Get("blocks"))

@@ -21,6 +21,8 @@ type Message struct {
 	Unfurls               bool // links would be previewed
 	Hidden                bool // an upload that is not visible yet
 	Deleted               bool
+	Streaming             bool // a stream that is open; see Options.StreamLife
+	stream                *stream
 }
 
 // Form is what a message once was.
@@ -194,6 +196,7 @@ func (s *Server) Thread(channel, root string) []Message {
 	var list []Message
 	for _, m := range s.messages[channel] {
 		if !m.Deleted && !m.Hidden && (m.TS == root || m.ThreadTS == root) {
+			s.open(m)
 			list = append(list, *m)
 		}
 	}

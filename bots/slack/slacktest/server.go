@@ -35,6 +35,10 @@ type Options struct {
 	Agent bool
 	// NoAssistant: assistant.threads.setStatus is refused.
 	NoAssistant bool
+	// NoStreams is the word with which streams are refused; empty: they are taken.
+	NoStreams string
+	// StreamLife is when a stream that is open ends by itself; 0: 5 minutes.
+	StreamLife time.Duration
 	// UnknownBlocks are block types that this workspace's Slack does not take.
 	UnknownBlocks []string
 	// FileDelay is how long a completed upload is not ready, and not visible.
@@ -261,6 +265,9 @@ func methods() map[string]method {
 		"conversations.replies":        {scope: "channels:history", do: (*Server).conversationsReplies},
 		"chat.postMessage":             {scope: "chat:write", do: (*Server).postMessage},
 		"chat.update":                  {scope: "chat:write", do: (*Server).update},
+		"chat.startStream":             {scope: "chat:write", do: (*Server).startStream},
+		"chat.appendStream":            {scope: "chat:write", do: (*Server).appendStream},
+		"chat.stopStream":              {scope: "chat:write", do: (*Server).stopStream},
 		"chat.postEphemeral":           {scope: "chat:write", do: (*Server).postEphemeral},
 		"reactions.add":                {scope: "reactions:write", do: (*Server).reactionsAdd},
 		"files.getUploadURLExternal":   {scope: "files:write", do: (*Server).getUploadURL},

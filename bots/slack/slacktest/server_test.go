@@ -103,3 +103,79 @@ func TestTheStandInIsStrict(t *testing.T) {
 		}
 	}
 }
+
+func TestStreamsAreStrict(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New(slacktest.Options{})
+	t.Cleanup(s.Close)
+	s.AddChannel(slacktest.Channel{ID: "C1"})
+	s.AddUser(slacktest.User{ID: "U1"})
+	root := s.Write(slacktest.Message{Channel: "C1", User: "U1", Text: "x"}).TS
+	start := func(more ...string) []string {
+		return append([]string{"chat.startStream", "channel", "C1", "thread_ts", root, "recipient_user_id", "U1", "recipient_team_id", "T1"}, more...)
+	}
+	want := func(want string, args ...string) {
+		t.Helper()
+		if got := call(t, s, args[0], args[1:]...); got != want {
+			t.Errorf("%.200q: %q, want %q", args, got, want)
+		}
+	}
+	task := func(id, output string) string {
+		return `[{"type":"task_update","id":"` + id + `","title":"t","status":"in_progress","output":"` + output + `"}]`
+	}
+	want("missing_recipient_user_id", start("recipient_user_id", "")...)
+	want("missing_recipient_team_id", start("recipient_team_id", "")...)
+	want("user_not_found", start("recipient_user_id", "U9")...)
+	want("invalid_thread_ts", start("thread_ts", "")...)
+	want("invalid_arguments", start("task_display_mode", "list")...)
+	want("invalid_arguments", start("unfurl_links", "false")...)
+	want("invalid_arguments", start("markdown_text", "x", "chunks", task("1", "x"))...)
+	for _, chunks := range []string{`[{"type":"hologram"}]`, `{}`, `[{"type":"markdown_text"}]`, `[{"type":"task_update","id":"1","title":"t"}]`, `[{"type":"plan_update"}]`} {
+		want("invalid_chunks", start("chunks", chunks)...)
+	}
+	want("invalid_blocks", start("chunks", `[{"type":"blocks","blocks":[{"type":"hologram"}]}]`)...)
+	if n := len(s.Thread("C1", root)); n != 1 {
+		t.Fatalf("the thread has %d messages", n)
+	}
+	stream := func() string {
+		t.Helper()
+		want("", start("markdown_text", "x")...)
+		all := s.Thread("C1", root)
+		return all[len(all)-1].TS
+	}
+	ts := stream()
+	on := func(method string, more ...string) []string {
+		return append([]string{"chat." + method, "channel", "C1", "ts", ts}, more...)
+	}
+	want("message_not_owned_by_app", "chat.appendStream", "channel", "C1", "ts", root, "markdown_text", "x")
+	want("message_not_found", "chat.stopStream", "channel", "C1", "ts", "1.2")
+	want("no_text", on("appendStream")...)
+	want("streaming_state_conflict", on("update", "text", "x")...)
+	want("", on("appendStream", "chunks", task("1", "a"))...)
+	want("", on("appendStream", "chunks", task("1", "b"))...)
+	if got := string(s.Thread("C1", root)[1].Blocks); !strings.Contains(got, `"output":"ab"`) {
+		t.Errorf("the message is %s", got)
+	}
+	want("invalid_metadata_format", on("stopStream", "metadata", "{}")...)
+	want("", on("stopStream", "metadata", `{"event_type":"e","event_payload":{}}`)...)
+	want("message_not_in_streaming_state", on("stopStream")...)
+	want("message_not_in_streaming_state", on("appendStream", "markdown_text", "x")...)
+	want("", on("update", "text", "x")...)
+
+	ts = stream()
+	for id := range 50 {
+		want("", on("appendStream", "chunks", task(fmt.Sprint(id), ""))...)
+	}
+	want("msg_too_long", on("appendStream", "chunks", task("50", ""))...)
+	ts = stream()
+	want("", on("appendStream", "chunks", task("1", strings.Repeat("x", 5300)))...)
+	want("msg_too_long", on("stopStream")...)
+
+	none := slacktest.New(slacktest.Options{NoStreams: "not_allowed"})
+	t.Cleanup(none.Close)
+	for _, method := range []string{"startStream", "appendStream", "stopStream"} {
+		if got := call(t, none, "chat."+method); got != "not_allowed" {
+			t.Errorf("%s: %q", method, got)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import files
 import outbox
 import sink
 import text
+import watchdog
 import wire
 
 
@@ -128,6 +129,20 @@ class Sink(unittest.TestCase):
         self.assertEqual(self.text(events), "4\n")
         self.assertEqual([payload for _, payload in events if payload], [b"<b>4</b>"])
 
+    def test_an_update_has_the_number_of_what_it_updates(self):
+        def use(out):
+            out.display({"text/plain": "a 0"}, "a")
+            out.display({"text/plain": "other"})
+            out.display({"text/plain": "a again"}, "a")
+            for i in range(3):
+                out.display({"text/plain": f"a {i}"}, "a", update=True)
+                out.display({"text/plain": f"nobody's {i}"}, "b", update=True)
+
+        shown = [(fields["display"], payload.decode()) for fields, payload in self.run_sink(use)]
+        self.assertEqual(
+            shown, [(1, "a 0"), (2, "other"), (3, "a again"), (3, "a 2"), (4, "nobody's 2")]
+        )
+
     def test_displays_are_bounded(self):
         def use(out):
             for _ in range(3):
@@ -139,6 +154,71 @@ class Sink(unittest.TestCase):
         self.assertIn("is left out", self.text(events))
         numbers = {fields["display"] for fields, _ in events if fields["event"] == "data"}
         self.assertEqual(len(numbers), 2)
+
+
+MB = 1 << 20
+
+
+class Watchdog(unittest.TestCase):
+    """A sandbox of 1,000 MB whose memory is as a test says."""
+
+    memory, disk = 1000 * MB, 0
+    session = 7
+    running = True
+
+    def setUp(self):
+        self.told, self.stopped, self.killed = [], [], []
+        self.used, self.obeys = 100, True
+        watchdog.processes.kill = self.killed.append
+        watchdog.processes.of_user = list
+        watchdog.processes.count = lambda: 1
+
+    def memory_used(self):
+        return self.used * MB
+
+    def disk_used(self):
+        return 0
+
+    def tighten(self):
+        self.told.append(self.used)
+        return self.obeys
+
+    def watch(self, *steps):
+        """Has the memory so many MB, each for so many seconds."""
+
+        async def run():
+            dog = watchdog.Watchdog(self, [self], self, lambda *why: self.stopped.append(why[0]))
+            for used, seconds in steps:
+                self.used = used
+                await asyncio.sleep(seconds)
+            await dog.end()
+
+        asyncio.run(run())
+
+    def test_slow_growth_is_stopped_step_by_step(self):
+        self.watch(*((used, 0.1) for used in (300, 500, 640, 660, 670, 700, 850, 930, 700)))
+        self.assertEqual([used for used in self.told if used > 800], [850, 930])
+        self.assertEqual(self.stopped, [])
+
+    def test_fast_growth_is_stopped_early(self):
+        self.watch((200, 0.1), (300, 0.1), (300, 0.1))
+        self.assertTrue(self.told and self.told[0] <= 300)
+        self.assertEqual(self.stopped, [])
+
+    def test_a_late_look_is_no_death(self):
+        self.watch((1040, 0.1), (600, 0.3))
+        self.assertEqual((self.told, self.stopped, self.killed), ([1040], [], []))
+
+    def test_who_does_not_obey_is_ended(self):
+        for obeys in (True, False):
+            self.setUp()
+            self.obeys = obeys
+            self.watch((1040, 0.5), (100, 0.1))
+            self.assertEqual((self.told, self.stopped, len(self.killed)), ([1040], ["out_of_memory"], 1))
+
+    def test_far_over_there_is_no_time(self):
+        self.watch((1120, 0.1), (100, 0.1))
+        self.assertEqual((self.told, self.stopped, len(self.killed)), ([], ["out_of_memory"], 1))
 
 
 class Displays(unittest.TestCase):

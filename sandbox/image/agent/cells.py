@@ -54,12 +54,15 @@ class Cells:
     def knows(self, number):
         return number == self.last
 
-    async def admit(self, number, language):
+    def must_have(self, language):
+        """Refuses a language that the image is without."""
+        if language not in self._kernels:
+            raise Refused("no_language", f"it has {', '.join(self._kernels)}")
+
+    async def admit(self, number):
         """Returns once a new cell may start."""
         if number <= self.last:
             raise Refused("stale_cell", f"cell {self.last} has been run since")
-        if language not in self._kernels:
-            raise Refused("no_language", f"there is no {language} here")
         if self.running:
             if not self._cell.stopping:
                 raise Refused("busy", f"cell {self.last} is still running")

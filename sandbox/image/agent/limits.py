@@ -7,7 +7,8 @@ one image of a running sandbox can be restored under any limits.
   keeps the state; the watchdog stands behind it. Programs map more than they
   touch, libraries above all, so the limit is set again before each cell from
   what is in use, with room for that; when memory gets short during a cell, the
-  kernel takes the room away (tighten). gVisor enforces neither RLIMIT_DATA nor
+  agent says how much the kernel may map and the kernel, which alone may change
+  its limit, obeys a signal (tighten). gVisor enforces neither RLIMIT_DATA nor
   the limit of its inner memory cgroup.
 - Processes: a pids cgroup where the sandbox may make one, which is under
   gVisor. On runc the cgroup tree is read-only and the engine's own limit
@@ -18,12 +19,16 @@ one image of a running sandbox can be restored under any limits.
 import os
 import resource
 
+# The agent must come to its looks at memory. gVisor takes no notice of this.
+NICE = 5
 USER = 1000  # uid and gid of the user's code; the image makes it
 
 # pandas and matplotlib map this much that they never touch. A kernel that has
 # not loaded them yet gets it on top of what it may use.
 LIBRARIES = 400 << 20
-SLACK = 64 << 20  # for one that has
+# For one that has. Less than RESERVE: what it maps from then on keeps it below
+# the limit, however late the watchdog looks.
+SLACK = 24 << 20
 # The kernel refuses itself more this far below the limit, so that the watchdog
 # doesn't come first; half of it is for code that frees something.
 RESERVE = 64 << 20
@@ -64,9 +69,13 @@ class Limits:
 
     def address_space(self, pid):
         """How much a kernel may map, so that it uses what is left and no more."""
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            size, resident = (int(pages) * PAGE for pages in file.read().split()[:2])
+        size, resident = _mapped(pid)
         return size + self.room() + max(LIBRARIES - (size - resident), SLACK)
+
+    def tight_address_space(self, pid):
+        """The same for one in the middle of a cell, without room for libraries."""
+        room = self.room()
+        return _mapped(pid)[0] + room
 
     def room(self):
         """Bytes of memory that a kernel may still take."""
@@ -80,6 +89,7 @@ class Limits:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.nice(NICE)
         os.umask(0o022)
         os.setgroups([])
         os.setgid(USER)
@@ -108,6 +118,13 @@ class Limits:
     def disk_used(self):
         disk = os.statvfs("/workspace")
         return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+
+
+def _mapped(pid):
+    """Bytes that a process has mapped, and of these has in memory."""
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        size, resident = file.read().split()[:2]
+    return int(size) * PAGE, int(resident) * PAGE
 
 
 def _field(text, name):

@@ -105,14 +105,18 @@ class Service:
         if self._runner.knows(cell):
             self._reply(number)
             self._outbox.follow(after)
-        elif request.get("resume"):
+            return
+        # Before it is asked whether it was ever here: a cell that was refused for
+        # its language is refused for that again.
+        self._runner.must_have(request["language"])
+        if request.get("resume"):
             raise cells.Refused("unknown_cell", f"the last cell here is {self._runner.last}")
         else:
             self._spawn(number, self._start(number, request))
 
     async def _start(self, number, request):
         cell, language = int(request["cell"]), request["language"]
-        await self._runner.admit(cell, language)
+        await self._runner.admit(cell)
         self._reply(number)
         self._runner.start(cell, language, request.get("code", ""), float(request["seconds"]))
         self._outbox.follow(0)

@@ -8,7 +8,8 @@ in silence.
 
 clear_output can't take back what the log has, so from the first one on output
 is held and only the last scene is shown. Likewise of a display that is updated
-again and again the last state is shown, at the end.
+again and again the last state is shown, at the end, under the number that the
+display has had from the first: whoever shows the cell then shows it in its place.
 """
 
 import asyncio
@@ -41,7 +42,8 @@ class Sink:
         self._pending_size = 0
         self._timers = {}
         self._scene = self._clear_next = False
-        self._updates = {}
+        self._updates = {}  # by name: the last state of what is updated
+        self._named = {}  # by name: the number that a display has
         self._budget = displays.Budget()
         self._head = []  # (stream, bytes) that went out live
         self._head_size = 0
@@ -55,19 +57,20 @@ class Sink:
         if cleaner.holding:
             self._later("peek", PEEK_EVERY, self._peek)
 
-    def display(self, bundle, update=None):
-        """Takes something displayed, by MIME type. update names what it replaces."""
+    def display(self, bundle, name=None, update=False):
+        """Takes something displayed, by MIME type, or what replaces it by its name."""
         shown = displays.representations(bundle)
         if not shown:
             return
-        if update is not None:
-            self._updates[update] = shown
+        if update:
+            self._updates.pop(name, None)
+            self._updates[name] = shown
             if sum(_weight(kept) for kept in self._updates.values()) > displays.MAX_CELL_BYTES:
                 self._updates.pop(next(iter(self._updates)))
             return
         if self._clear_next:
             self._take_back()
-        self._pending.append((None, shown))
+        self._pending.append((None, (shown, name, False)))
         self._pending_size += _weight(shown)
         self._flush_soon()
 
@@ -92,7 +95,7 @@ class Sink:
             timer.cancel()
         for stream, cleaner in self._cleaners.items():
             self._add(stream, cleaner.end())
-        self._pending.extend((None, shown) for shown in self._updates.values())
+        self._pending.extend((None, (shown, name, True)) for name, shown in self._updates.items())
         self._flush()
         left_out = self._rest.left_out
         for stream, data in self._rest.close():
@@ -137,7 +140,7 @@ class Sink:
         pending, self._pending, self._pending_size = self._pending, [], 0
         for stream, run in _runs(pending):
             if stream is None:
-                self._put_display(run)
+                self._put_display(*run)
             else:
                 self._text(stream, "".join(run).encode("utf-8", "replace"))
 
@@ -161,11 +164,17 @@ class Sink:
                 fields["truncated"], truncated = truncated, 0
             self._emit(fields, None)
 
-    def _put_display(self, shown):
+    def _put_display(self, shown, name, update):
         shown, left_out = self._budget.admit(shown)
         if left_out:
             self._text("stderr", left_out.encode())
-        number = self._budget.number()
+        if not shown:
+            return
+        number = self._named.get(name) if update else None
+        if number is None:
+            number = self._budget.number()
+        if name is not None:
+            self._named[name] = number
         for mime, data in shown:
             for piece, more in displays.parts(data):
                 fields = {"event": "data", "mime": mime, "display": number, "more": more}

@@ -9,7 +9,7 @@ object with
                         raises Died if the kernel ended meanwhile
     interrupt()         the language's Ctrl-C, aimed at the running cell
     tighten()           memory is short: the kernel is to refuse itself more than
-                        is left, if it can
+                        is left; returns whether it can
     kill()              ends it and what it started
     gone()              returns once its process has ended, which was killed for a
                         reset, and nothing of the language's state is left

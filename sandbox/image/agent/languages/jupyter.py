@@ -282,10 +282,9 @@ class Kernel:
     def _output(sink, kind, content):
         if kind == "stream":
             sink.write(_stream(content), content["text"])
-        elif kind in ("display_data", "execute_result"):
-            sink.display(content["data"])
-        elif kind == "update_display_data":
-            sink.display(content["data"], update=content["transient"]["display_id"])
+        elif kind in ("display_data", "execute_result", "update_display_data"):
+            name = content.get("transient", {}).get("display_id")
+            sink.display(content["data"], name, update=kind == "update_display_data")
         elif kind == "clear_output":
             sink.clear(wait=bool(content.get("wait")))
 

@@ -91,7 +91,7 @@ class Shell:
             await asyncio.wait((self._child.ended,))
 
     def tighten(self):
-        pass  # a shell holds next to nothing; what it starts is the watchdog's
+        return False  # a shell holds next to nothing; what it starts is the watchdog's
 
     def kill(self):
         if self.running:

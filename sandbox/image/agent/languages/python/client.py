@@ -17,11 +17,12 @@ WORTH_IT = 32 << 20
 PRELOAD = "/opt/threadbook/agent/languages/python/preload.py"
 RESEED = "/opt/threadbook/agent/languages/python/reseed.py"
 
-ROOM = f"{jupyter.CONNECTIONS}/room"
+MOST = f"{jupyter.CONNECTIONS}/most"  # bytes that the kernel may map
 
 _ENVIRONMENT = {
-    # glibc keeps an arena of 64 MB of address space for nearly every thread.
-    "MALLOC_ARENA_MAX": "2",
+    # glibc would keep 64 MB of address space for a thread, and take memory from
+    # there where the limit on address space says that there is no more.
+    "MALLOC_ARENA_MAX": "1",
     # plotly's own choice is a page of 9 MB in the cell; see plots.py.
     "PLOTLY_RENDERER": "plotly_mimetype",
 }
@@ -50,11 +51,18 @@ class Python(jupyter.Kernel):
         self._reseed = True
 
     def tighten(self):
-        # A signal that is ignored by default: code may have taken its handler.
-        with open(ROOM, "w") as file:
-            file.write(str(self._limits.room()))
+        # What is left is measured here and now: the kernel may come to it late,
+        # and then has taken some of it.
+        try:
+            most = self._limits.tight_address_space(self._child.pid)
+        except OSError:
+            return False  # it has just ended
+        with open(MOST, "w") as file:
+            file.write(str(most))
         self._address_space = 0
+        # A signal that is ignored by default: code may have taken its handler.
         os.kill(self._child.pid, signal.SIGWINCH)
+        return True
 
     def tidy(self, outcome):
         value = _CELL_FILE.sub("(line", outcome.value)

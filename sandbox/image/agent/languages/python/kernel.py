@@ -20,6 +20,7 @@ import sys
 import traceback
 
 import charts
+import drawings
 import figures
 import output
 import plots
@@ -36,7 +37,7 @@ FIGURE_DPI = 144  # sharp on a phone, some 80 KB a chart
 POINTS_AT_ONCE = 20_000
 MAX_REPRESENTATION = 20 << 20  # as in displays.py, which has the last word
 
-ROOM = "/run/threadbook/room"  # bytes of memory left, when the agent signals
+MOST = "/run/threadbook/most"  # bytes that may be mapped, when the agent signals
 
 # As in client.py: what shows a thing is no part of the code's error.
 _OUR_FRAMES = re.compile(r"^  File (?:\S*/IPython/|/opt/threadbook/).*\n(?:    .*\n)*", re.M)
@@ -44,7 +45,7 @@ _OUR_FRAMES = re.compile(r"^  File (?:\S*/IPython/|/opt/threadbook/).*\n(?:    .
 _PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "application/pdf")
 
 # Ours, under names that a file of the workspace may have.
-_MODULES = (charts, figures, output, plots, tables)
+_MODULES = (charts, drawings, figures, output, plots, tables)
 
 NO_INPUT = "nobody can type into a running cell: put the value into the code instead of input()"
 
@@ -157,8 +158,8 @@ def _after_cell(result):
 def _tighten(*_):
     """Maps no more from now on than there is memory, see limits.py."""
     with contextlib.suppress(OSError, ValueError):
-        with open(ROOM) as room, open("/proc/self/statm") as statm:
-            most = int(room.read()) + int(statm.read().split()[0]) * resource.getpagesize()
+        with open(MOST) as file:
+            most = int(file.read())
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         if soft == resource.RLIM_INFINITY or soft > most:
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -1,9 +1,8 @@
 """plotly's figures: an interactive page for people, the data for the rest.
 
-A figure of plotly is a program for a browser, so there is no picture of it
-where no browser is, and none is made: what another library would draw of it
-is not that figure. It goes to outputs/ as a page that needs nothing but
-itself, and what is shown in the thread is a sentence and the data.
+A figure of plotly is a program for a browser. It goes to outputs/ as a page that
+needs nothing but itself, and what is shown in the thread is a sentence and the
+data, with a picture that matplotlib draws of it, where it can; see drawings.py.
 
 The page carries plotly.js compressed, 2.6 MB instead of the 8.6 MB that Debian
 has of it, and unpacks it with what browsers have had since 2023.
@@ -17,6 +16,7 @@ import logging
 import os
 
 import charts
+import drawings
 from charts import number, place, text
 
 MIME = "application/vnd.plotly.v1+json"
@@ -64,13 +64,21 @@ def shown(figure):
     """What to show of a figure, given as the JSON that plotly makes of it."""
     found = data(figure)
     said = found["alt"] if found else "An interactive chart."
+    picture = drawings.png(figure)
+    if picture:
+        said += " [drawn from the plotly figure's data]"
     try:
         path = _save(figure, (found or {}).get("title") or "Figure")
         said += f" [interactive, in {path}]"
     except Exception as err:
         _log.debug("a figure can't be saved", exc_info=True)
         said += f" [the interactive page can't be saved: {err}]"
-    return {"text/plain": said, **({charts.MIME: found} if found else {})}
+    shown = {"text/plain": said}
+    if picture:
+        shown["image/png"] = picture
+    if found:
+        shown[charts.MIME] = found
+    return shown
 
 
 def _save(figure, title):

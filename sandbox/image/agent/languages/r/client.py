@@ -53,4 +53,4 @@ class R(jupyter.Kernel):
         super()._output(sink, kind, content)
 
     def tighten(self):
-        pass  # R has no way to be told from outside
+        return False  # R has no way to be told from outside

@@ -87,7 +87,7 @@ class Sql:
                     _remove(f"{home}/{name}")
 
     def tighten(self):
-        pass  # it has been told before the cell how much there is
+        return False  # it has been told before the cell how much there is
 
     def kill(self):
         if self.running:
