@@ -26,10 +26,13 @@ type part struct {
 	shown    *Post     // as it was last sent
 	editedAt time.Time // the last edit
 	failures int       // in a row
-	failing  time.Time // since when
+	failing  time.Time // since when, zero: it does not
 	notUntil time.Time // the next try
 	record   *sessions.Post
 }
+
+// worked notes that a call did.
+func (p *part) worked() { p.failures, p.failing = 0, time.Time{} }
 
 // lookFirst says whether the platform may have the post already.
 func (p *part) lookFirst() bool {
@@ -39,8 +42,13 @@ func (p *part) lookFirst() bool {
 // takePost folds an entry of the ledger.
 func (v *view) takePost(ev sessions.Event, b *sessions.Post) {
 	p := v.part(partKey{ev.Turn, b.Part})
-	if b.State == sessions.PostIntended && p.since.IsZero() {
-		p.since = ev.At
+	if b.State == sessions.PostIntended {
+		if p.since.IsZero() {
+			p.since = ev.At
+		}
+		if p.state == sessions.PostSent || p.state == sessions.PostFailed {
+			return // an intent whose answer was lost, heard of late
+		}
 	}
 	p.state, p.final = b.State, b.Final
 	if b.MessageID != "" {

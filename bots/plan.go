@@ -34,9 +34,12 @@ type planned struct {
 // key is the post's in the ledger.
 func (p planned) key() partKey { return partKey{p.Turn, p.Part} }
 
+// livePart is the part that is edited while the turn runs.
+const livePart = "live"
+
 // plan is what should stand on the platform for a turn, in order. It follows
 // from the log alone, so that whoever takes over plans the same.
-func (t *turnView) plan(thread sessions.ThreadID, l Limits, hasModel bool, place int) []planned {
+func (v *view) plan(t *turnView, thread sessions.ThreadID, l Limits, hasModel bool, place int) []planned {
 	post := func(part string) Post { return Post{Thread: thread, Turn: t.id, Part: part} }
 	if t.offer != 0 {
 		p := post("edit/" + decimal(t.offer))
@@ -45,8 +48,8 @@ func (t *turnView) plan(thread sessions.ThreadID, l Limits, hasModel bool, place
 		return []planned{{Post: p, final: true}}
 	}
 	var all []planned
-	if !t.quiet(hasModel) {
-		p := post("live")
+	if !t.quiet(hasModel) || v.stands(t.id) {
+		p := post(livePart)
 		t.live(&p, l, place)
 		all = append(all, planned{Post: p, edited: true, final: t.finished != nil})
 	}
@@ -91,6 +94,10 @@ func (t *turnView) quiet(hasModel bool) bool {
 
 // live fills in the live post.
 func (t *turnView) live(p *Post, l Limits, place int) {
+	if t.takenBack {
+		p.Status = "The message was taken back"
+		return
+	}
 	p.Running = t.finished == nil
 	if len(t.asked) > 0 {
 		p.Asker = t.asked[0].body.User

@@ -2,10 +2,10 @@ package bots
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +18,10 @@ import (
 const (
 	firstPause = 500 * time.Millisecond
 	maxPause   = 30 * time.Second
-	// patience is how long a post is tried while its platform is down.
+	// patience is how long a post is tried while its platform is down, and
+	// minTries how often at least, since whoever takes over finds an old intent.
 	patience = 30 * time.Minute
+	minTries = 5
 	// postTimeout bounds one call of a platform, prepareTimeout one that sends
 	// files.
 	postTimeout    = 30 * time.Second
@@ -236,48 +238,78 @@ func (s *Show) settle() {
 // step does the first thing that there is to do. It returns busy when it did
 // one, else how long to wait for the next, 0 when there is none before news.
 func (s *Show) step(ctx context.Context, place int) (pause time.Duration, busy bool) {
-	later := func(at time.Time) {
-		if d := max(time.Until(at), time.Millisecond); pause == 0 || d < pause {
-			pause = d
-		}
-	}
 	for _, t := range s.view.shown(place) {
-		over := t.finished != nil || t.offer != 0
-		for _, post := range t.plan(s.thread, s.limits, s.p.HasModel, place) {
-			part := s.view.part(post.key())
-			if part.over() {
-				continue
-			}
-			over = false
-			if time.Now().Before(part.notUntil) {
-				later(part.notUntil)
-				if part.state != sessions.PostSent {
-					return pause, false // what comes after must stand below it
-				}
-				continue
-			}
-			switch {
-			case part.record != nil:
-				s.note(ctx, post, part)
-				return 0, true
-			case part.state != sessions.PostSent:
-				s.publish(ctx, t, post, part)
-				return 0, true
-			case !post.edited || !post.final && part.shown != nil && reflect.DeepEqual(*part.shown, post.Post):
-				continue
-			}
-			if at := part.editedAt.Add(s.limits.Edits); !part.editedAt.IsZero() && time.Now().Before(at) {
-				later(at)
-				continue
-			}
-			s.edit(ctx, post, part)
-			return 0, true
-		}
-		if over {
+		next := s.stepTurn(ctx, t, place)
+		if next.over {
 			s.forget(t)
+		}
+		if next.pause > 0 && (pause == 0 || next.pause < pause) {
+			pause = next.pause
+		}
+		if next.busy || next.blocked {
+			return pause, next.busy
 		}
 	}
 	return pause, false
+}
+
+// next is what a look at a turn has led to.
+type next struct {
+	busy    bool          // something was done
+	over    bool          // all of the turn stands on the platform for good
+	blocked bool          // what comes after must stand below what could not be posted
+	pause   time.Duration // until there is something to do, 0: not before news
+}
+
+func (n *next) at(at time.Time) {
+	if d := max(time.Until(at), time.Millisecond); n.pause == 0 || d < n.pause {
+		n.pause = d
+	}
+}
+
+// stepTurn does the first thing that there is to do for a turn. One that we
+// can't show for a fault of ours is left as it is, and the thread goes on.
+func (s *Show) stepTurn(ctx context.Context, t *turnView, place int) (n next) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "showing a turn failed, it stays as it is", "turn", t.id, "panic", p, "stack", string(debug.Stack()))
+			s.count("failed")
+			n = next{over: true}
+		}
+	}()
+	n.over = t.finished != nil || t.offer != 0
+	for _, post := range s.view.plan(t, s.thread, s.limits, s.p.HasModel, place) {
+		part := s.view.part(post.key())
+		if part.over() {
+			continue
+		}
+		n.over = false
+		if time.Now().Before(part.notUntil) {
+			n.at(part.notUntil)
+			if part.state != sessions.PostSent {
+				n.blocked = true
+				return n
+			}
+			continue
+		}
+		switch {
+		case part.record != nil:
+			s.note(ctx, post, part)
+			return next{busy: true}
+		case part.state != sessions.PostSent:
+			s.publish(ctx, t, post, part)
+			return next{busy: true}
+		case !post.edited || !post.final && part.shown != nil && reflect.DeepEqual(*part.shown, post.Post):
+			continue
+		}
+		if at := part.editedAt.Add(s.limits.Edits); !part.editedAt.IsZero() && time.Now().Before(at) {
+			n.at(at)
+			continue
+		}
+		s.edit(ctx, post, part)
+		return next{busy: true}
+	}
+	return n
 }
 
 // forget drops what is known of a turn that stands on the platform for good.
@@ -342,7 +374,7 @@ func (s *Show) publish(ctx context.Context, t *turnView, post planned, p *part) 
 		return
 	}
 	s.count("sent")
-	if len(t.asked) > 0 && (post.Part == "live" || post.Part == "answer/0" && t.quiet(s.p.HasModel)) {
+	if len(t.asked) > 0 && (post.Part == livePart || post.Part == "answer/0" && t.quiet(s.p.HasModel)) {
 		s.p.Metrics.first.WithLabelValues(s.thread.Platform()).Observe(time.Since(t.asked[0].at).Seconds())
 	}
 	p.shown = &post.Post
@@ -353,7 +385,7 @@ func (s *Show) publish(ctx context.Context, t *turnView, post planned, p *part) 
 // form; one that was found gets that by an edit.
 func (s *Show) sent(ctx context.Context, post planned, p *part, id string, final bool) {
 	p.state, p.id, p.final = sessions.PostSent, id, final || !post.edited
-	p.failures = 0
+	p.worked()
 	p.record = &sessions.Post{Part: post.Part, Platform: s.thread.Platform(), MessageID: id, State: sessions.PostSent, Final: p.final}
 	s.note(ctx, post, p)
 }
@@ -368,7 +400,8 @@ func (s *Show) edit(ctx context.Context, post planned, p *part) {
 	switch {
 	case err == nil:
 		s.count("edited")
-		p.shown, p.failures = &post.Post, 0
+		p.shown = &post.Post
+		p.worked()
 	case e.Permanent || e.Gone:
 		s.log.WarnContext(ctx, "a post can't be edited", "part", post.Part, "err", err)
 		s.count("failed")
@@ -414,19 +447,23 @@ func (s *Show) note(ctx context.Context, post planned, p *part) {
 		return
 	}
 	p.record = nil
+	p.worked()
 }
 
 // failed puts off the next try, or gives the post up.
 func (s *Show) failed(ctx context.Context, post planned, p *part, err error) {
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil {
 		s.pause(p, 0)
 		return
 	}
 	e := postError(err)
-	if p.failures == 0 {
+	if p.failing.IsZero() {
 		p.failing = time.Now()
+		if p.state != sessions.PostSent && !p.since.IsZero() {
+			p.failing = p.since
+		}
 	}
-	if !e.Permanent && time.Since(p.failing) < patience {
+	if !e.Permanent && (time.Since(p.failing) < patience || p.failures < minTries) {
 		s.count("retried")
 		s.log.WarnContext(ctx, "the platform did not take a post; it will be tried again", "part", post.Part, "err", err, "after", e.After)
 		s.pause(p, e.After)
@@ -434,7 +471,7 @@ func (s *Show) failed(ctx context.Context, post planned, p *part, err error) {
 	}
 	s.count("failed")
 	s.log.ErrorContext(ctx, "a post was given up", "part", post.Part, "err", err)
-	p.failures = 0
+	p.worked()
 	if p.state == sessions.PostSent { // an edit: the post stays as it is
 		p.final = true
 		p.record = &sessions.Post{Part: post.Part, Platform: s.thread.Platform(), MessageID: p.id, State: sessions.PostSent, Final: true, Error: err.Error()}

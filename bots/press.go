@@ -49,11 +49,7 @@ func (in *Intake) Press(ctx context.Context, p Press) (string, error) {
 		}
 		return "", in.again(ctx, p, t.messages)
 	case ActionEdit:
-		i := slices.IndexFunc(log, func(ev sessions.Event) bool { return strconv.FormatInt(ev.Seq, 10) == more })
-		if i < 0 {
-			return "", errNoTurn
-		}
-		if m, ok := log[i].Body.(*sessions.Message); ok {
+		if m := messageOf(log, more); m != nil {
 			return "", in.again(ctx, p, []*sessions.Message{m})
 		}
 		return "", errNoTurn
@@ -82,7 +78,7 @@ var errNoTurn = &sessions.Error{Code: sessions.NotFound, Text: "The thread knows
 
 // Authors are those who wrote the messages of a button's turn.
 func (in *Intake) Authors(ctx context.Context, thread sessions.ThreadID, value string) ([]sessions.User, error) {
-	turn, _, err := parseValue(value)
+	turn, more, err := parseValue(value)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +87,12 @@ func (in *Intake) Authors(ctx context.Context, thread sessions.ThreadID, value s
 		return nil, err
 	}
 	var users []sessions.User
+	if turn == 0 { // an offer to run an edited message
+		if m := messageOf(log, more); m != nil {
+			users = append(users, m.User)
+		}
+		return users, nil
+	}
 	if t := turnOf(log, turn); t != nil {
 		for _, m := range t.messages {
 			users = append(users, m.User)
@@ -147,35 +149,47 @@ type pressedTurn struct {
 	ended    bool
 }
 
-// turnOf finds a turn, nil where there is none of that number.
-func turnOf(log []sessions.Event, turn int64) *pressedTurn {
-	var t *pressedTurn
-	bySeq := map[int64]*sessions.Message{}
+// messageOf is the message of a sequence number, nil where there is none.
+func messageOf(log []sessions.Event, seq string) *sessions.Message {
 	for _, ev := range log {
+		if m, ok := ev.Body.(*sessions.Message); ok && decimal(ev.Seq) == seq {
+			return m
+		}
+	}
+	return nil
+}
+
+// turnOf finds a turn, nil where there is none of that number. The one after
+// the last is that of the messages which wait.
+func turnOf(log []sessions.Event, turn int64) *pressedTurn {
+	v, turns := newView(), map[int64]*pressedTurn{}
+	for _, ev := range log {
+		v.take(ev)
 		switch b := ev.Body.(type) {
-		case *sessions.Message:
-			bySeq[ev.Seq] = b
 		case *sessions.TurnStarted:
-			if ev.Turn != turn {
-				continue
-			}
-			t = &pressedTurn{}
-			for _, seq := range b.Messages {
-				if m := bySeq[seq]; m != nil {
-					t.messages = append(t.messages, m)
-				}
-			}
+			turns[ev.Turn] = &pressedTurn{messages: bodies(v.open.asked)}
 		case *sessions.CellStarted:
-			if t != nil && ev.Turn == turn {
+			if t := turns[ev.Turn]; t != nil {
 				t.cells = append(t.cells, b)
 			}
 		case *sessions.TurnFinished:
-			if t != nil && ev.Turn == turn {
+			if t := turns[ev.Turn]; t != nil {
 				t.ended = true
 			}
 		}
 	}
-	return t
+	if turn == v.last+1 && len(v.waiting) > 0 {
+		return &pressedTurn{messages: bodies(v.waiting)}
+	}
+	return turns[turn]
+}
+
+func bodies(messages []message) []*sessions.Message {
+	var all []*sessions.Message
+	for _, m := range messages {
+		all = append(all, m.body)
+	}
+	return all
 }
 
 // code is the turn's code as Markdown.

@@ -47,8 +47,10 @@ func pressed(t *testing.T) *bots.Intake {
 		&sessions.Question{ID: "q", Text: "Which?", Options: []string{"left", "right"}},
 		&sessions.TurnFinished{Status: sessions.TurnOK})
 	say(bots.Message{Text: "and now", Key: "2"})
+	say(bots.Message{Text: "and then", Key: "2a", Edits: "2"})
 	write(2, &sessions.TurnStarted{Messages: []int64{7}})
 	say(bots.Message{Text: "plot that", Key: "3", Edits: "1"})
+	say(bots.Message{Text: "later", Key: "4"})
 	return in
 }
 
@@ -63,9 +65,11 @@ func TestPress(t *testing.T) {
 		{bots.ActionStop, "2", "!stop", ""},
 		{bots.ActionStop, "1", "", "ended already"},
 		{bots.ActionStop, "9", "", "ended already"},
+		{bots.ActionStop, "3", "!stop", ""}, // it stands in line
 		{bots.ActionAgain, "1", "plot it", ""},
 		{bots.ActionAgain, "9", "", "nothing of that run"},
-		{bots.ActionEdit, "0/9", "plot that", ""},
+		{bots.ActionEdit, "0/10", "plot that", ""},
+		{bots.ActionAgain, "2", "and then", ""},
 		{bots.ActionEdit, "0/3", "", "nothing of that run"},
 		{bots.ActionRerun, "1", "!rerun", ""},
 		{bots.ActionNotebook, "1", "!export", ""},
@@ -95,8 +99,10 @@ func TestPress(t *testing.T) {
 			t.Errorf("%s %s: it submitted %q, want %q", c.action, c.value, submitted, c.want)
 		}
 	}
-	authors, err := in.Authors(t.Context(), thread, "1")
-	if err != nil || len(authors) != 1 || authors[0].ID != "ada" {
-		t.Errorf("the authors are %v, %v", authors, err)
+	for _, value := range []string{"1", "0/10"} { // a turn, and the offer to run an edit
+		authors, err := in.Authors(t.Context(), thread, value)
+		if err != nil || len(authors) != 1 || authors[0].ID != "ada" {
+			t.Errorf("the authors of %s are %v, %v", value, authors, err)
+		}
 	}
 }

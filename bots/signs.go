@@ -109,6 +109,11 @@ func (g *signs) run(ctx context.Context) {
 func (g *signs) try(ctx context.Context, sign func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
+	defer func() { // a sign is not worth a process
+		if p := recover(); p != nil {
+			g.s.log.ErrorContext(ctx, "giving a sign failed", "panic", p)
+		}
+	}()
 	if err := sign(ctx); err != nil && sessions.CodeOf(err) != "" && ctx.Err() == nil {
 		g.s.log.DebugContext(ctx, "a sign was not given", "err", err)
 	}

@@ -56,6 +56,7 @@ type turnView struct {
 	question  *sessions.Question
 	finished  *sessions.TurnFinished
 	offer     int64 // seq of the edit
+	takenBack bool  // it stood in line, and nobody wants it any more
 	lost      bool  // variables were
 }
 
@@ -132,13 +133,26 @@ func (v *view) take(ev sessions.Event) {
 }
 
 // shown are the turns with something to show. Where a message stands in line
-// for its turn, that turn is among them: its number is the next one.
+// for its turn, that turn is among them: its number is the next one. So it is
+// where its message was taken back while it stood there; the next turn that
+// comes takes its post over.
 func (v *view) shown(place int) []*turnView {
 	turns := slices.Clone(v.turns)
-	if place > 0 && v.open == nil && len(v.waiting) > 0 {
-		turns = append(turns, &turnView{id: v.last + 1, asked: v.waiting})
+	switch next := (&turnView{id: v.last + 1, asked: v.waiting}); {
+	case v.open != nil:
+	case place > 0 && len(v.waiting) > 0:
+		turns = append(turns, next)
+	case len(v.waiting) == 0 && v.stands(next.id):
+		next.takenBack = true
+		turns = append(turns, next)
 	}
 	return turns
+}
+
+// stands says whether the turn has a live post that may still be edited.
+func (v *view) stands(turn int64) bool {
+	p := v.ledger[partKey{turn, livePart}]
+	return p != nil && p.state != "" && p.state != sessions.PostFailed && !p.final
 }
 
 func (v *view) takeMessage(ev sessions.Event, m *sessions.Message) {
