@@ -21,13 +21,13 @@ type view struct {
 	thread  sessions.ThreadID
 	saved   map[string]string // path in the workspace → file in Out
 	figures map[int64]int     // by cell
-	shown   map[int64]bool    // displays
+	shown   map[int64]string  // the type that is printed of each display
 	inLine  bool              // the output has not ended its line
 }
 
 func newView(o Options, blobs sessions.Blobs, thread sessions.ThreadID) *view {
 	return &view{Options: o, blobs: blobs, thread: thread,
-		saved: map[string]string{}, figures: map[int64]int{}, shown: map[int64]bool{}}
+		saved: map[string]string{}, figures: map[int64]int{}, shown: map[int64]string{}}
 }
 
 // show shows one event.
@@ -119,8 +119,9 @@ func (v *view) output(ctx context.Context, b *sessions.CellOutput) error {
 		}
 		return v.save(ctx, name, name, b.Blob)
 	case b.MIME == "text/plain" || b.MIME == "text/markdown":
-		if b.Text != "" && !(v.shown[b.Display] && b.Display != 0) {
-			v.shown[b.Display] = true
+		// One representation of each display, and that again when it changes.
+		if shown := v.shown[b.Display]; b.Text != "" && (b.Display == 0 || shown == "" || shown == b.MIME) {
+			v.shown[b.Display] = b.MIME
 			v.line("%s", b.Text)
 		}
 	}

@@ -56,7 +56,8 @@ export class Cell {
     if (ev.mime === "text/plain" && ev.display && ev.text) alts.set(ev.display, describing(ev.text));
     const rich = richness(ev);
     const shown = ev.display ? this.displays.get(ev.display) : null;
-    if (shown ? rich <= shown.rich : rich === 0 && ev.display) return;
+    // What is as rich as what is shown is its next state.
+    if (shown ? rich < shown.rich || rich === 0 : rich === 0 && ev.display) return;
     if (ev.mime.startsWith("image/")) {
       this.figures++;
       if (ev.blob) this.blobs.add(ev.blob);
