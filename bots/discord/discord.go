@@ -128,7 +128,7 @@ func New(cfg Config) (*Discord, error) {
 		guilds:   newCache[guild](guildsKept, guildAge),
 		presses:  make(chan interaction, interactionsAtOnce),
 	}
-	if host := api.base.Host; host != "discord.com" {
+	if host := api.base.Hostname(); host != "discord.com" {
 		d.fileHost = host
 	}
 	d.lanes = newLanes(d)

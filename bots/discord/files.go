@@ -106,7 +106,7 @@ func (d *Discord) get(ctx context.Context, address string) (io.ReadCloser, error
 // mayFetch says whether a file's address is Discord's. The one of another API
 // is there for tests and proxies.
 func (d *Discord) mayFetch(u *url.URL) bool {
-	if d.fileHost != "" && u.Host == d.fileHost {
+	if d.fileHost != "" && u.Hostname() == d.fileHost {
 		return u.Scheme == "http" || u.Scheme == "https"
 	}
 	return u.Scheme == "https" && fileHosts[strings.ToLower(u.Host)]
