@@ -436,3 +436,55 @@ func plain(payload json.RawMessage) string {
 	walk(v)
 	return b.String()
 }
+
+// The doctor tries a platform's tokens for real, and the manifests are there
+// before anything is set.
+func TestDoctorOfChats(t *testing.T) {
+	t.Parallel()
+	slackFake, discordFake := newSlackRoom(t).fake, newDiscordRoom(t).fake
+	out, errs, code := command(t, "", "doctor", "slack", "discord", "--slack-bot-token="+slacktest.BotToken, "--slack-app-token="+slacktest.AppToken,
+		"--slack-api-url="+slackFake.URL(), "--discord-bot-token=token", "--discord-api-url="+discordFake.URL())
+	if code != 0 || !strings.Contains(out, "ok     slack") || !strings.Contains(out, "ok     discord") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	out, errs, code = command(t, "", "doctor", "slack", "discord", "--slack-bot-token=xoxb-wrong", "--slack-app-token="+slacktest.AppToken,
+		"--slack-api-url="+slackFake.URL(), "--discord-bot-token=wrong", "--discord-api-url="+discordFake.URL())
+	if code != exitFailed || !strings.Contains(out, "WRONG  slack") || !strings.Contains(out, "WRONG  discord") {
+		t.Errorf("with wrong tokens exit %d: %s%s", code, out, errs)
+	}
+	if out, errs, code = command(t, "", "manifest", "slack"); code != 0 || !json.Valid([]byte(out)) || !strings.Contains(out, `"socket_mode_enabled": true`) {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if out, errs, code = command(t, "", "manifest", "slack", "--public-url=https://t.example"); code != 0 || !strings.Contains(out, "https://t.example/slack/events") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if out, errs, code = command(t, "", "manifest", "discord", "--discord-bot-token=MTIzNDU2Nzg5MDEyMzQ1Njc4.x.y"); code != 0 || !strings.Contains(out, "client_id=123456789012345678") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	if _, errs, code = command(t, "", "manifest", "teams"); code != exitUsage {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+}
+
+// Slack's events over HTTP are served beside the page, and a retried one is one.
+func TestChatOverHTTP(t *testing.T) {
+	t.Parallel()
+	r := newSlackRoom(t)
+	c := r.config(testConfig(t))
+	c.SlackAppToken, c.SlackSigningSecret = "", slacktest.SigningSecret
+	p := start(t, c)
+	m := r.fake.Write(slacktest.Message{Channel: slackChannel, User: "U0ADA", Text: "<@" + slacktest.BotUserID + "> ```print(6 * 7)```"})
+	r.root = m.TS
+	t.Cleanup(func() { removeSandbox(t, p.cfg, p.fleet, r.thread()) })
+	event := r.fake.Envelope(r.fake.Event("app_mention", m), nil)
+	for retry := range 3 {
+		status, body, err := r.fake.Post(t.Context(), "http://"+p.Addr(), slacktest.EventsAPI, event, retry)
+		if err != nil || status != 200 {
+			t.Fatalf("the event was answered %d %s, %v", status, body, err)
+		}
+	}
+	all := await(t, r, "the output", func(all []said) bool { return has(all, "42", "Done in") != nil })
+	if len(all) != 1 {
+		t.Errorf("the thread has %d messages of the bot", len(all))
+	}
+}
