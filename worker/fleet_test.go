@@ -13,6 +13,7 @@ import (
 	"threadbook/sandbox"
 	"threadbook/sessions"
 	"threadbook/sessions/redisstore"
+	"threadbook/sessions/sessionstest"
 	"threadbook/worker"
 	"threadbook/worker/agenttest"
 )
@@ -71,8 +72,8 @@ func TestHostDies(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:dies")
 	b := newBench(t, agenttest.Words)
-	way, url := b.through(t)
-	store, err := redisstore.Open(url)
+	way := sessionstest.NewLine(t, b.url)
+	store, err := redisstore.Open(way.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestHostDies(t *testing.T) {
 		out, ok := ev.Body.(*sessions.CellOutput)
 		return ok && ev.Turn == 3 && out.Text == "one\n"
 	})
-	way.now()
+	way.Cut()
 	died := time.Now()
 	end, log := b.finished(t, thread, 3)
 	if took := time.Since(died); took > 15*time.Second || end.Status != sessions.TurnOK {

@@ -22,6 +22,14 @@ var (
 	errTurnTimeout = errors.New("the turn's time is up")
 	errPaused      = errors.New("the worker is shutting down")
 	errLeaseLost   = errors.New("the lease could not be renewed")
+	errUnshown     = errors.New("the platform does not take what there is to show; it is tried again")
+)
+
+// showPatience is how long a holder waits for a platform that takes no posts,
+// stopPatience how long at a shutdown: a last edit has its turn every two seconds.
+const (
+	showPatience = time.Minute
+	stopPatience = 3 * time.Second
 )
 
 // readPage is how many events are read at once.
@@ -52,6 +60,7 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 	if elsewhere, err := w.sendHome(ctx, thread); elsewhere || err != nil {
 		return err
 	}
+	began := time.Now()
 	lease, err := w.Store.Lease(ctx, thread, w.Name)
 	if sessions.CodeOf(err) == sessions.Busy {
 		return nil
@@ -65,7 +74,7 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 	h.show = w.Show.Open(thread, lease.Append)
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	parts.Go(func() { h.renew(ctx, cancel) })
+	parts.Go(func() { h.renew(ctx, began, cancel) })
 	parts.Go(func() { h.show.Run(ctx) })
 
 	released := false
@@ -91,35 +100,11 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 		parts.Go(func() { h.follow(ctx, after) })
 		released, err = h.drain(ctx)
 	}
-	if errors.Is(err, errPaused) || errors.Is(context.Cause(ctx), errLeaseLost) || sessions.CodeOf(err) == sessions.LeaseLost {
+	if errors.Is(err, errPaused) || errors.Is(err, errUnshown) || errors.Is(context.Cause(ctx), errLeaseLost) || sessions.CodeOf(err) == sessions.LeaseLost {
 		h.slog.InfoContext(ctx, "let go of a thread", "why", err)
 		return nil
 	}
 	return err
-}
-
-// renew keeps the lease until ctx ends, and ends ctx when it can't. One failed
-// try may be Redis restarting, so it goes on until the lease must have run out.
-func (h *holder) renew(ctx context.Context, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(renewEvery)
-	defer tick.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		at := time.Now()
-		err := h.lease.Renew(ctx)
-		switch {
-		case err == nil:
-			last = at
-		case sessions.CodeOf(err) == sessions.LeaseLost || time.Since(last) > sessions.LeaseTTL:
-			cancel(fmt.Errorf("%w: %w", errLeaseLost, err))
-			return
-		}
-	}
 }
 
 // drain runs turns until nothing is unread and the lease is released.
@@ -157,15 +142,26 @@ func (h *holder) drain(ctx context.Context) (released bool, err error) {
 }
 
 // letGo releases the lease once all is shown, unless there is something new.
+// Where the platform does not take it for long, the thread is left to the
+// sweep, so that others get their turn meanwhile.
 func (h *holder) letGo(ctx context.Context) (released bool, err error) {
-	select {
-	case <-h.show.Settled(h.log.last()):
-	case <-h.news:
-		return false, nil
-	case <-h.stopping:
-		return false, errPaused
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
+	late := time.NewTimer(showPatience)
+	defer late.Stop()
+	settled, stopping := h.show.Settled(h.log.last()), h.stopping
+	for shown := false; !shown; {
+		select {
+		case <-settled:
+			shown = true
+		case <-h.news:
+			return false, nil
+		case <-stopping:
+			stopping = nil
+			late.Reset(stopPatience)
+		case <-late.C:
+			return false, errUnshown
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
 	}
 	return h.lease.Release(ctx, h.log.read)
 }
@@ -283,7 +279,7 @@ func (h *holder) run(ctx context.Context) error {
 		cancel(errStopped)
 	}
 	h.onStop(func(seq int64) {
-		if seq > t.messages[len(t.messages)-1].Seq {
+		if seq > t.lastMessage() {
 			cancel(errStopped)
 		}
 	})
@@ -373,6 +369,10 @@ func (h *holder) work(ctx, turnCtx context.Context) (sessions.TurnStatus, error)
 	t := h.log.turn
 	if t.resumes > maxResumes {
 		return "", &sessions.Error{Code: sessions.Internal, Text: "The work was cut off again and again, so it was given up. Please try it in smaller steps."}
+	}
+	if len(t.messages) == 0 { // no log should have such a turn, and none should hold its thread up
+		return "", &sessions.Error{Code: sessions.Internal, Text: "The message that was to be worked on here can't be found. Please write it again.",
+			Err: fmt.Errorf("turn %d names no message that is unread", t.id)}
 	}
 	if err := context.Cause(turnCtx); err != nil {
 		return "", err

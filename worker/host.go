@@ -76,16 +76,10 @@ func (w *Worker) leave(ctx context.Context) error {
 // finish waits for the running turns to end, for as long as a turn may take,
 // and says whether they have. A worker told to stop waits no longer.
 func (w *Worker) finish(ctx context.Context) bool {
-	idle := make(chan struct{})
-	go func() {
-		w.holding.Lock() // once nobody holds a thread
-		defer w.holding.Unlock()
-		close(idle)
-	}()
 	late := time.NewTimer(w.TurnTimeout)
 	defer late.Stop()
 	select {
-	case <-idle:
+	case <-w.unheld():
 		return true
 	case <-late.C:
 		w.Log.WarnContext(ctx, "draining: turns that did not end are cut off")
@@ -93,6 +87,17 @@ func (w *Worker) finish(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// unheld is closed once nobody holds a thread. Nobody takes one up meanwhile.
+func (w *Worker) unheld() <-chan struct{} {
+	none := make(chan struct{})
+	go func() {
+		w.holding.Lock()
+		defer w.holding.Unlock()
+		close(none)
+	}()
+	return none
 }
 
 // allToDisk puts the sandboxes of the host to disk.

@@ -8,18 +8,22 @@ import (
 	"threadbook/sessions"
 )
 
-// maxKeptEvents bounds the events that a worker keeps in memory of threads that it
-// does not hold: some 50 MB of usual ones.
-const maxKeptEvents = 50_000
+const (
+	// maxKeptLogs bounds what a worker keeps in memory of threads that it does not
+	// hold, in bytes.
+	maxKeptLogs = 64 << 20
+	// eventSize is about what an event takes beside its texts, in bytes.
+	eventSize = 400
+)
 
 // kept are the logs of threads that this worker has let go of, so that the next
 // hold reads only what is new. A log only grows, so what was read of it stays
 // true, unless the thread was forgotten and begun anew meanwhile.
 type kept struct {
-	mu     sync.Mutex
-	logs   map[sessions.ThreadID]*list.Element // of *keptLog
-	order  *list.List                          // the latest used first
-	events int
+	mu    sync.Mutex
+	logs  map[sessions.ThreadID]*list.Element // of *keptLog
+	order *list.List                          // the latest used first
+	size  int64                               // of all, in bytes
 }
 
 type keptLog struct {
@@ -35,9 +39,12 @@ func newKept() *kept {
 func (k *kept) put(thread sessions.ThreadID, log *threadLog) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if old := k.logs[thread]; old != nil { // of a later hold that was faster to here
+		k.drop(old)
+	}
 	k.logs[thread] = k.order.PushFront(&keptLog{thread, log})
-	k.events += len(log.events)
-	for k.events > maxKeptEvents {
+	k.size += log.size
+	for k.size > maxKeptLogs {
 		k.drop(k.order.Back())
 	}
 }
@@ -57,8 +64,41 @@ func (k *kept) take(thread sessions.ThreadID) *threadLog {
 func (k *kept) drop(e *list.Element) *threadLog {
 	log := k.order.Remove(e).(*keptLog)
 	delete(k.logs, log.thread)
-	k.events -= len(log.log.events)
+	k.size -= log.log.size
 	return log.log
+}
+
+// sizeOf is about what an event with the body takes in memory, in bytes.
+func sizeOf(body sessions.Body) int64 {
+	n := eventSize
+	switch b := body.(type) {
+	case *sessions.Message:
+		n += len(b.Text) + len(b.Files)*eventSize
+	case *sessions.Reply:
+		n += len(b.Text)
+		for _, c := range b.Calls {
+			n += eventSize/4 + len(c.Arguments)
+		}
+	case *sessions.ToolResult:
+		n += len(b.Text)
+	case *sessions.CellStarted:
+		n += len(b.Code)
+	case *sessions.CellOutput:
+		n += len(b.Text)
+	case *sessions.CellFinished:
+		if b.Error != nil {
+			n += len(b.Error.Value) + len(b.Error.Traceback)
+		}
+	case *sessions.File:
+		n += len(b.Profile)
+	case *sessions.Question:
+		n += len(b.Text) + len(b.Answer)
+	case *sessions.Notice:
+		n += len(b.Text)
+	case *sessions.Unknown:
+		n += len(b.JSON)
+	}
+	return int64(n)
 }
 
 // readLog reads the thread's log, as far as it isn't kept.

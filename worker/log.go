@@ -11,6 +11,7 @@ import (
 // with what follows from it.
 type threadLog struct {
 	events []sessions.Event // in order
+	size   int64            // of them in memory, about, in bytes
 	read   int64            // all up to here has been read
 	own    map[int64]bool   // written by this holder beyond read
 
@@ -38,8 +39,10 @@ type openTurn struct {
 	began    time.Time
 	messages []sessions.Event
 	tokens   sessions.Tokens
-	resumes  int
-	cells    map[string]*cellLog // by call
+	// resumes is how often it was taken up since it last got on. An orderly
+	// restart takes it up as well, so it isn't how often that was in all.
+	resumes int
+	cells   map[string]*cellLog // by call
 }
 
 // cellLog is what the log says of a cell.
@@ -78,6 +81,10 @@ func (l *threadLog) saw(events []sessions.Event) {
 
 func (l *threadLog) take(ev sessions.Event) {
 	l.events = append(l.events, ev)
+	l.size += sizeOf(ev.Body)
+	if l.turn != nil && ev.Turn == l.turn.id && getsOn(ev.Body) {
+		l.turn.resumes = 0
+	}
 	switch b := ev.Body.(type) {
 	case *sessions.Message:
 		switch {
@@ -89,7 +96,10 @@ func (l *threadLog) take(ev sessions.Event) {
 			l.unread = append(l.unread, ev)
 		}
 	case *sessions.TurnStarted:
-		l.turns = max(l.turns, ev.Turn)
+		if ev.Turn <= l.turns { // an append that was made twice: it has begun
+			return
+		}
+		l.turns = ev.Turn
 		l.turn = &openTurn{id: ev.Turn, seq: ev.Seq, began: ev.At, cells: map[string]*cellLog{}}
 		takeUp := func(m sessions.Event) bool {
 			if slices.Contains(b.Messages, m.Seq) {
@@ -134,6 +144,18 @@ func (l *threadLog) take(ev sessions.Event) {
 	}
 }
 
+// getsOn says whether an event shows that a turn got on. What is done anew each
+// time that a turn is taken up doesn't.
+func getsOn(body sessions.Body) bool {
+	switch b := body.(type) {
+	case *sessions.Notice, *sessions.Post:
+		return false
+	case *sessions.File:
+		return !b.Saved
+	}
+	return true
+}
+
 // edit changes a message that no turn has taken up; what was worked on is only
 // asked again by a press of a button. A holder that has begun a turn may learn
 // only then of an edit that stands before its start in the log: it counts.
@@ -168,6 +190,15 @@ func (l *threadLog) last() int64 {
 	return l.read
 }
 
+// lastMessage is the sequence number of the last message that the turn took up;
+// the turn's own where there is none.
+func (t *openTurn) lastMessage() int64 {
+	if n := len(t.messages); n > 0 {
+		return t.messages[n-1].Seq
+	}
+	return t.seq
+}
+
 // cell finds a cell of the turn by its number.
 func (t *openTurn) cell(number int64) *cellLog {
 	if t == nil {
@@ -183,7 +214,7 @@ func (t *openTurn) cell(number int64) *cellLog {
 
 // stopped says whether somebody asked to stop after the turn's last message.
 func (l *threadLog) stopped() bool {
-	return l.turn != nil && len(l.turn.messages) > 0 && l.stop > l.turn.messages[len(l.turn.messages)-1].Seq
+	return l.turn != nil && l.stop > l.turn.lastMessage()
 }
 
 // next are the messages of the next turn: one that is a command or a cell, or

@@ -1,12 +1,8 @@
 package worker_test
 
 import (
-	"io"
-	"net"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -108,65 +104,4 @@ func printed(log []sessions.Event, turn int64) string {
 		}
 	}
 	return b.String()
-}
-
-// cut is a way to Redis that can be cut, as a machine's death does.
-type cut struct {
-	listener net.Listener
-	mu       sync.Mutex
-	conns    map[net.Conn]bool
-	dead     bool
-}
-
-// through returns the address of a new way to Redis.
-func (b *bench) through(t *testing.T) (*cut, string) {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "cut")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cut{listener: l, conns: map[net.Conn]bool{}}
-	t.Cleanup(c.now)
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("unix", strings.TrimPrefix(b.url, "unix://"))
-			if err != nil || !c.add(in, out) {
-				in.Close()
-				continue
-			}
-			go c.pipe(in, out)
-			go c.pipe(out, in)
-		}
-	}()
-	return c, "unix://" + socket
-}
-
-func (c *cut) add(conns ...net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range conns {
-		c.conns[conn] = true
-	}
-	return !c.dead
-}
-
-func (c *cut) pipe(from, to net.Conn) {
-	io.Copy(to, from) // ends when either is closed
-	from.Close()
-	to.Close()
-}
-
-func (c *cut) now() {
-	c.listener.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dead = true
-	for conn := range c.conns {
-		conn.Close()
-	}
 }

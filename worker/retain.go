@@ -17,8 +17,10 @@ const (
 	// retainCheck how often each worker looks whether that is due.
 	retainEvery = time.Hour
 	retainCheck = retainEvery / 4
-	// retainPage is how many idle threads are listed at once.
+	// retainPage is how many idle threads are listed at once, beside those that
+	// can't be removed now; maxStuck is how many of these there may be.
 	retainPage = 100
+	maxStuck   = 10_000
 	// expireSlack is how much later than its sandbox a thread expires, at most:
 	// until then the clock of the host that has the sandbox has removed it.
 	expireSlack = 10 * time.Minute
@@ -40,11 +42,13 @@ type retained struct {
 	orphans int // threads without a log whose blobs were pruned
 	blobs   int64
 	bytes   int64 // of all blobs, as listed before the orphans went
+	queues  int   // of hosts that are gone
 }
 
 // retain removes what has expired, once an hour in the whole fleet, until ctx
 // ends: threads that have been idle for ExpireAfter, with their sandboxes, logs
-// and blobs; and the blobs of threads that the store doesn't know. A store of
+// and blobs; the blobs of threads that the store doesn't know; and the queues of
+// hosts that are gone. A store of
 // blobs that can't be listed, or no ExpireAfter, and nothing expires.
 func (w *Worker) retain(ctx context.Context) {
 	keeper, ok := w.Blobs.(sessions.BlobKeeper)
@@ -59,7 +63,7 @@ func (w *Worker) retain(ctx context.Context) {
 		case err != nil && ctx.Err() == nil:
 			w.Log.WarnContext(ctx, "removing what has expired failed; it will be tried again", "err", err)
 		case err == nil && due:
-			w.Log.InfoContext(ctx, "removed what has expired", "threads", did.threads, "orphans", did.orphans, "blobs", did.blobs, "bytes", did.bytes)
+			w.Log.InfoContext(ctx, "removed what has expired", "threads", did.threads, "orphans", did.orphans, "blobs", did.blobs, "bytes", did.bytes, "queues", did.queues)
 		}
 		select {
 		case <-ctx.Done():
@@ -84,6 +88,9 @@ func (w *Worker) retainOnce(ctx context.Context, keeper sessions.BlobKeeper) (di
 		p := pass{Worker: w, keeper: keeper, lease: lease, renewed: time.Now()}
 		if err = p.expire(ctx); err == nil {
 			err = p.prune(ctx)
+		}
+		if err == nil {
+			p.did.queues, err = w.dropQueues(ctx)
 		}
 		did = p.did
 	}
@@ -122,22 +129,23 @@ func (p *pass) step(ctx context.Context) error {
 	return p.lease.Renew(ctx)
 }
 
-// expire removes idle threads, the longest idle first, until none is left or a
-// page of them can't be removed now.
+// expire removes idle threads, the longest idle first, until none is left that
+// can be removed now.
 func (p *pass) expire(ctx context.Context) error {
 	before := time.Now().Add(-p.ExpireAfter - min(expireSlack, p.ExpireAfter/10))
+	stuck := map[sessions.ThreadID]bool{retention: true}
 	for {
-		idle, err := p.Store.Idle(ctx, before, retainPage)
+		limit := retainPage + len(stuck)
+		idle, err := p.Store.Idle(ctx, before, limit)
 		if err != nil {
 			return err
 		}
-		gone := 0
 		for _, t := range idle {
+			if stuck[t] {
+				continue
+			}
 			if err := p.step(ctx); err != nil {
 				return err
-			}
-			if t == retention {
-				continue
 			}
 			expired, err := p.expireThread(ctx, t, before)
 			if ctx.Err() != nil {
@@ -147,11 +155,12 @@ func (p *pass) expire(ctx context.Context) error {
 				p.Log.WarnContext(ctx, "removing an expired thread failed; it will be tried again", "thread", t, "err", err)
 			}
 			if expired {
-				gone++
+				p.did.threads++
+			} else {
+				stuck[t] = true
 			}
 		}
-		p.did.threads += gone
-		if gone == 0 || len(idle) < retainPage {
+		if len(idle) < limit || len(stuck) > maxStuck {
 			return nil
 		}
 	}

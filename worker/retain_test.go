@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"threadbook/sandbox/sandboxtest"
@@ -51,7 +54,7 @@ func newKeeping(t *testing.T, folder string) *keeping {
 		t.Fatal(err)
 	}
 	k.keeper = b
-	k.Worker = New(Config{Name: "tester", Store: k.store, Blobs: b, Sandbox: k.engine.Provider(),
+	k.Worker = New(Config{Name: "tester", Store: k.store, Blobs: b, Sandbox: k.engine.Provider(), Redis: k.store,
 		ExpireAfter: 10 * time.Hour, Log: slog.New(slog.NewTextHandler(&k.said, nil))})
 	return k
 }
@@ -201,6 +204,69 @@ func TestExpire(t *testing.T) {
 	k.age(t, retention, 2*time.Hour)
 	if did := k.pass(t); did.threads != 2 || k.has(t, held) != "" || k.has(t, stuck) != "" {
 		t.Errorf("an hour later: did %+v; %q and %q are left", did, k.has(t, held), k.has(t, stuck))
+	}
+}
+
+// Threads that can't be removed don't keep the others from it, however many they are.
+func TestExpireBehindHeld(t *testing.T) {
+	t.Parallel()
+	k := newKeeping(t, t.TempDir())
+	for i := range retainPage + 5 {
+		id := k.thread(t, sessions.NewThreadID("test", strconv.Itoa(i)))
+		k.age(t, id, 12*time.Hour)
+		if _, err := k.store.Lease(t.Context(), id, "other"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free := k.thread(t, "test:free")
+	k.age(t, free, 11*time.Hour)
+	k.ageBlobs(t, 12*time.Hour)
+	if did := k.pass(t); did.threads != 1 || k.has(t, free) != "" {
+		t.Errorf("did %+v; %q is left", did, k.has(t, free))
+	}
+}
+
+// Queues of hosts that are gone go, with what is in them.
+func TestDropQueues(t *testing.T) {
+	t.Parallel()
+	k := newKeeping(t, t.TempDir())
+	client, inspector := asynq.NewClient(k.store), asynq.NewInspector(k.store)
+	t.Cleanup(func() { client.Close(); inspector.Close() })
+	if _, err := k.store.Beat(t.Context(), sessions.Host{Name: "lives", Worker: "w"}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{queue, "host:lives", "host:gone", "host:away", "host:killed"} {
+		for range 3 {
+			if _, err := client.Enqueue(asynq.NewTask(wakeType, []byte("test:t")), asynq.Queue(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// As asynq notes it when a host is at work, and when it has done it.
+	if err := k.redis.LMove(t.Context(), "asynq:{host:killed}:pending", "asynq:{host:killed}:active", "RIGHT", "LEFT").Err(); err != nil {
+		t.Fatal(err)
+	}
+	yesterday := time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly)
+	if err := k.redis.Set(t.Context(), "asynq:{host:away}:processed:"+yesterday, 1, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if did := k.pass(t); did.queues != 1 {
+		t.Errorf("did %+v", did)
+	}
+	left := map[string]int{}
+	names, err := inspector.Queues()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		info, err := inspector.GetQueueInfo(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left[name] = info.Size
+	}
+	if diff := cmp.Diff(map[string]int{queue: 3, "host:lives": 3, "host:away": 3, "host:killed": 1}, left); diff != "" {
+		t.Error(diff)
 	}
 }
 

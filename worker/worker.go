@@ -23,8 +23,8 @@
 // holder that finds a turn without an end goes on with it: what is finished
 // stays finished, a running cell is taken up where its last recorded output
 // left it, and the model is asked only for the reply that was lost. A turn
-// that was taken up maxResumes times without reaching its end is given up,
-// since it may be what kills the workers.
+// that was taken up maxResumes times without getting on is given up, since it
+// may be what kills the workers.
 //
 // Three contexts bound the work. The worker's own ends at shutdown, after a
 // grace in which turns may reach their next step. The holder's ends with the
@@ -57,9 +57,12 @@ const (
 	sweepLimit = 500
 	// renewEvery leaves a holder three chances to renew its lease.
 	renewEvery = sessions.LeaseTTL / 4
+	// leaseMargin is how long before its lease may run out a holder ends that
+	// can't renew it: for what then still has to end, and for clocks.
+	leaseMargin = time.Second
 	// cleanupTimeout bounds what is done after a context has ended.
 	cleanupTimeout = 5 * time.Second
-	// maxResumes is how often a turn is taken up again after a crash.
+	// maxResumes is how often a turn is taken up again without getting on.
 	maxResumes = 3
 )
 
@@ -160,7 +163,13 @@ func (w *Worker) Run(ctx context.Context) error {
 	server.Stop() // takes no more wake-ups
 	grace := time.AfterFunc(w.Grace, cancel)
 	defer grace.Stop()
-	server.Shutdown() // waits for the holders
+	late := time.After(w.holdersEnd())
+	server.Shutdown() // waits for the holders, but for those whose tasks it has given up
+	select {
+	case <-w.unheld():
+	case <-late:
+		w.Log.WarnContext(ctx, "threads are still held; their leases will run out")
+	}
 	grace.Stop()
 	if drained {
 		w.allToDisk(ctx)
@@ -179,6 +188,7 @@ func (w *Worker) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		w.wake.forgetSwept()
 		threads, err := w.Store.Unread(ctx, sweepLimit)
 		if err != nil && ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "looking for unread threads failed", "err", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"maps"
@@ -232,10 +233,10 @@ func (c *chaos) injuries() []func() {
 		return func() {
 			c.busy()
 			c.Logf("cutting %s off from Redis", what)
-			c.cuts[i].set(true)
+			c.lines[i].Cut()
 			c.ask(1)
 			c.pause(most)
-			c.cuts[i].set(false)
+			c.lines[i].Mend()
 		}
 	}
 	return []func(){
@@ -255,7 +256,11 @@ func (c *chaos) injuries() []func() {
 			c.workers[0].end(syscall.SIGTERM)
 			c.workers[0].start(c, false)
 		},
-		cutOff(0, "a worker", 12*time.Second), cutOff(len(c.cuts)-1, "the bot", 3*time.Second),
+		cutOff(0, "a worker", 12*time.Second), cutOff(len(c.lines)-1, "the bot", 3*time.Second),
+		func() {
+			c.Logf("Redis' answers to the workers are lost")
+			c.loseAnswers()
+		},
 		func() {
 			c.busy()
 			c.Logf("killing Redis")
@@ -308,6 +313,36 @@ func (c *chaos) injuries() []func() {
 			c.ask(3)
 		},
 	}
+}
+
+// loseAnswers lets Redis' answers to what each worker appends be lost, a few times
+// for each, while there is work.
+func (c *chaos) loseAnswers() {
+	c.Helper()
+	const most = 10 * time.Second // a worker that gets no turn in this time loses nothing
+	var lost []<-chan struct{}
+	for _, line := range c.lines[:len(c.workers)] {
+		for _, kind := range []sessions.Kind{sessions.KindTurnStarted, sessions.KindCellStarted, sessions.KindCellOutput, sessions.KindPost, sessions.KindTurnFinished} {
+			lost = append(lost, line.Lose("evalsha", string(kind), ":lease"))
+		}
+		lost = append(lost, line.Lose("evalsha", ":left"))
+	}
+	c.busy()
+	c.ask(6)
+	late, cancel := context.WithTimeout(c.Context(), most)
+	defer cancel()
+	n := 0
+	for _, answer := range lost {
+		select {
+		case <-answer:
+			n++
+		case <-late.Done():
+		}
+	}
+	if n == 0 {
+		c.Errorf("no answer was lost")
+	}
+	c.Logf("%d of %d were lost so far", n, len(lost))
 }
 
 func (c *chaos) killRedis() {

@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +25,7 @@ import (
 
 	"threadbook/bots/botstest"
 	"threadbook/sessions/redisstore"
+	"threadbook/sessions/sessionstest"
 	"threadbook/worker/agenttest"
 )
 
@@ -139,67 +139,6 @@ func (p *process) end(s syscall.Signal) {
 	<-p.dead
 }
 
-// cut is a line to Redis that can be cut.
-type cut struct {
-	path, to string
-	mu       sync.Mutex
-	open     map[net.Conn]bool
-	down     bool
-}
-
-func newCut(t testing.TB, dir, name, to string) *cut {
-	t.Helper()
-	c := &cut{path: filepath.Join(dir, name), to: to, open: map[net.Conn]bool{}}
-	l, err := net.Listen("unix", c.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close(); c.set(true) })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go c.join(conn)
-		}
-	}()
-	return c
-}
-
-// set cuts the line, or mends it.
-func (c *cut) set(down bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.down = down
-	for conn := range c.open {
-		if down {
-			conn.Close()
-		}
-	}
-}
-
-func (c *cut) join(near net.Conn) {
-	defer near.Close()
-	far, err := net.Dial("unix", c.to)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	c.mu.Lock()
-	down := c.down
-	c.open[near], c.open[far] = true, true
-	c.mu.Unlock()
-	if !down {
-		go func() { io.Copy(far, near); far.Close() }()
-		io.Copy(near, far)
-	}
-	c.mu.Lock()
-	delete(c.open, near)
-	delete(c.open, far)
-	c.mu.Unlock()
-}
-
 // fleet is threadbook as several processes, on a Redis of its own, with a
 // recording platform and a scripted model.
 type fleet struct {
@@ -210,7 +149,7 @@ type fleet struct {
 	recorder string // its address
 	workers  []*process
 	bot      *process
-	cuts     []*cut // the workers', then the bot's
+	lines    []*sessionstest.Line // to Redis: the workers', then the bot's
 }
 
 // newFleet starts a fleet. hosts names the machine that each worker is to take
@@ -234,11 +173,10 @@ func newFleet(t testing.TB, script agenttest.Script, env []string, hosts ...stri
 	f.recorder = recorder.start(t, true)
 	t.Cleanup(func() { recorder.end(syscall.SIGKILL) })
 	process := func(name, play, host string) *process {
-		sockets := t.TempDir()
-		line := newCut(t, sockets, "s", strings.TrimPrefix(f.redis.URL, "unix://"))
-		f.cuts = append(f.cuts, line)
+		line := sessionstest.NewLine(t, f.redis.URL)
+		f.lines = append(f.lines, line)
 		p := &process{name: name, log: filepath.Join(f.dir, name+".log"), env: append([]string{playVar + "=" + play, recorderVar + "=" + f.recorder,
-			"REDIS_URL=unix://" + line.path, "THREADBOOK_DATA=" + filepath.Join(f.dir, "data"), "THREADBOOK_ADDR=127.0.0.1:0",
+			"REDIS_URL=" + line.URL, "THREADBOOK_DATA=" + filepath.Join(f.dir, "data"), "THREADBOOK_ADDR=127.0.0.1:0",
 			"OPENAI_BASE_URL=" + model.URL + "/v1", "THREADBOOK_CONCURRENCY=4", "THREADBOOK_POOL=0", "THREADBOOK_HOST=" + host}, env...)}
 		p.start(t, false)
 		t.Cleanup(func() { p.end(syscall.SIGKILL) })
@@ -353,8 +291,12 @@ func (f *fleet) eventually(within time.Duration, what string, ok func() bool) {
 	}
 }
 
-// tell shows the ends of the processes' logs.
+// tell shows the containers and the ends of the processes' logs.
 func (f *fleet) tell() {
+	if out, err := exec.Command("docker", "ps", "-a", "--filter", "label=threadbook.sandbox", "--format",
+		`{{.Names}} {{.Label "threadbook.host"}} {{.Label "threadbook.role"}} {{.Status}}`).Output(); err == nil {
+		f.Logf("containers:\n%s", out)
+	}
 	for _, p := range append(f.workers, f.bot) {
 		data, err := os.ReadFile(p.log)
 		if err != nil {

@@ -12,18 +12,16 @@ import (
 	"threadbook/sessions"
 )
 
-// forgetScript removes a thread's own keys and with them its lease. ARGV: token,
-// read. Returns 1, 0 where something newer than read was submitted, -1 where the
-// lease is lost.
-var forgetScript = redis.NewScript(`
-local log, meta, keys, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-if redis.call('GET', lease) ~= ARGV[1] then return -1 end
+// forgetScript removes a thread's own keys and with them its lease. KEYS[3…5]: log,
+// meta, keys. ARGV[4]: read. Returns 0 where something newer than read was
+// submitted.
+var forgetScript = redis.NewScript(leaveLua + `
+local log, meta, keys = KEYS[3], KEYS[4], KEYS[5]
 local submitted = tonumber(redis.call('HGET', meta, 'submitted') or 0)
-local read = math.max(tonumber(ARGV[2]), tonumber(redis.call('HGET', meta, 'read') or 0))
+local read = math.max(tonumber(ARGV[4]), tonumber(redis.call('HGET', meta, 'read') or 0))
 if submitted > read then return 0 end
 redis.call('UNLINK', log, meta, keys)
-redis.call('DEL', lease)
-return 1`)
+return leave()`)
 
 // Forget implements [sessions.Lease]. The thread leaves its platform's list only
 // if it was not touched since Forget began, and is left in tb:unread, from where it
@@ -37,7 +35,7 @@ func (l *lease) Forget(ctx context.Context, read int64) (bool, error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return false, unavailable(err)
 	}
-	n, err := l.run(ctx, forgetScript, []string{l.k.log, l.k.meta, l.k.keys, l.k.lease}, l.token, read)
+	n, err := l.leave(ctx, forgetScript, []string{l.k.log, l.k.meta, l.k.keys}, read)
 	if n != 1 || err != nil {
 		return false, err
 	}

@@ -7,9 +7,12 @@
 //	tb:{T}:log    stream   the events; the entry's id is "<seq>-0"
 //	tb:{T}:meta   hash     seq: the last event's; submitted: the last one that
 //	                       came from outside; read: how far a holder had read
-//	                       when it let go; title; home: the sandbox's host
+//	                       when it let go; title; home: the sandbox's host;
+//	                       writer, call, first: the last append: whose it
+//	                       was, its number, its first event
 //	tb:{T}:keys   hash     the platforms' keys of what was submitted → seq
 //	tb:{T}:lease  string   the holder's token, with its time to live
+//	tb:{T}:left   string   the call that gave the last lease back, for a while
 //	tb:{T}:draft  channel  what the model is writing; nothing is kept
 //
 // Keys of the fleet stand alone, and no script mixes them with a thread's:
@@ -48,7 +51,8 @@ import (
 )
 
 const (
-	// callTimeout bounds one command, reconnects included.
+	// callTimeout bounds the wait for one answer, and a call of a lease with all
+	// its tries. It is well under LeaseTTL.
 	callTimeout = 5 * time.Second
 	// blockSlice is how long one XREAD waits: go-redis does not give up a
 	// read in flight when its context ends, so this bounds a shutdown.
@@ -82,6 +86,7 @@ func Open(url string) (*Store, error) {
 	s := &Store{opts: opts}
 	s.client = s.newClient(func(o *redis.UniversalOptions) {
 		o.ReadTimeout, o.WriteTimeout = callTimeout, callTimeout
+		o.ContextTimeoutEnabled = true // a context's deadline ends the wait for an answer
 	})
 	s.readers = s.newClient(func(o *redis.UniversalOptions) {
 		o.PoolSize = maxReaders
@@ -108,11 +113,11 @@ func (s *Store) Close() error {
 }
 
 // threadKeys are the keys of one thread.
-type threadKeys struct{ log, meta, keys, lease, draft string }
+type threadKeys struct{ log, meta, keys, lease, left, draft string }
 
 func keysOf(t sessions.ThreadID) threadKeys {
 	p := "tb:{" + string(t) + "}:"
-	return threadKeys{p + "log", p + "meta", p + "keys", p + "lease", p + "draft"}
+	return threadKeys{p + "log", p + "meta", p + "keys", p + "lease", p + "left", p + "draft"}
 }
 
 const (
@@ -136,6 +141,9 @@ func (s *Store) Submit(ctx context.Context, t sessions.ThreadID, body sessions.B
 		title = b.Text
 	default:
 		return sessions.Event{}, false, fmt.Errorf("a %s event can't be submitted from outside", body.Kind())
+	}
+	if key == "" {
+		key = "once/" + rand.Text()
 	}
 	data, err := sessions.MarshalBody(body)
 	if err != nil {
@@ -311,43 +319,6 @@ func (s *Store) Threads(ctx context.Context, limit int, platforms ...string) ([]
 	}
 	slices.SortStableFunc(threads, func(a, b sessions.Thread) int { return b.Active.Compare(a.Active) })
 	return threads[:min(limit, len(threads))], nil
-}
-
-// Unread implements [sessions.Index].
-func (s *Store) Unread(ctx context.Context, limit int) ([]sessions.ThreadID, error) {
-	listed, err := s.client.ZRangeWithScores(ctx, unreadKey, 0, int64(limit)-1).Result()
-	if err != nil || len(listed) == 0 {
-		return nil, unavailable(err)
-	}
-	type state struct {
-		held *redis.IntCmd
-		meta *redis.SliceCmd
-	}
-	states := make([]state, len(listed))
-	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, z := range listed {
-			k := keysOf(threadOf(z))
-			states[i] = state{p.Exists(ctx, k.lease), p.HMGet(ctx, k.meta, "submitted", "read")}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	var free []sessions.ThreadID
-	for i, z := range listed {
-		submitted, read := number(states[i].meta.Val()[0]), number(states[i].meta.Val()[1])
-		switch {
-		case submitted > read && states[i].held.Val() == 0:
-			free = append(free, threadOf(z))
-		case submitted <= read && time.Since(time.UnixMilli(int64(z.Score))) > settled:
-			err := clearScript.Run(ctx, s.client, []string{unreadKey}, z.Member, int64(z.Score)).Err()
-			if err != nil {
-				return nil, unavailable(err)
-			}
-		}
-	}
-	return free, nil
 }
 
 func threadOf(z redis.Z) sessions.ThreadID {
