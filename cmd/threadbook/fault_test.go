@@ -388,7 +388,7 @@ func (c *chaos) check() {
 	}
 	// What a thread left behind on another host goes with the next look at
 	// what is awake there.
-	c.eventually(2*time.Minute, "no container is left over", func() bool { return len(containers(c, name)) <= len(c.lanes) })
+	c.eventually(4*time.Minute, "no container is left over", func() bool { return len(containers(c, name)) <= len(c.lanes) })
 	c.stop()
 	lost, posts := 0, 0
 	for _, l := range c.lanes {

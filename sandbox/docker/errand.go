@@ -64,6 +64,7 @@ func (p *Provider) errand(ctx context.Context, plan *plan, remove ...string) (*l
 		Entrypoint: []string{"true"},
 	}, &container.HostConfig{
 		Runtime: runtimeOurs, NetworkMode: "none", LogConfig: container.LogConfig{Type: "none"},
+		AutoRemove: true, // though we die before its end
 	}, "")
 	if err != nil {
 		return nil, fmt.Errorf("an errand: %w", err)

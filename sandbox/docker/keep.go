@@ -8,7 +8,8 @@ import (
 const (
 	// keepEvery is how often Keep looks, where nothing nudges it.
 	keepEvery = time.Minute
-	// reapEvery is how often it looks for what crashes have left.
+	// reapEvery is how often it looks for all that crashes have left. For the
+	// containers among that, which costs one call, it looks each time.
 	reapEvery = 10 * time.Minute
 )
 
@@ -26,9 +27,13 @@ func (p *Provider) Keep(ctx context.Context) error {
 			err = p.adopt(ctx, plan)
 			adopted = err == nil
 		}
-		if err == nil && time.Since(reaped) > reapEvery {
+		switch {
+		case err != nil:
+		case time.Since(reaped) > reapEvery:
 			_, err = p.Reap(ctx)
 			reaped = time.Now()
+		default:
+			_, err = p.reapContainers(ctx)
 		}
 		if err == nil {
 			err = p.keepTemplate(ctx, plan)

@@ -60,8 +60,10 @@ func (p *Provider) reapContainers(ctx context.Context) (int, error) {
 func (p *Provider) isDead(c container.Summary) bool {
 	age := time.Since(time.Unix(c.Created, 0))
 	switch role := c.Labels[labelRole]; {
-	case role == roleTemplate, role == roleErrand:
+	case role == roleTemplate:
 		return age > reapAfter // its maker would be done with it
+	case role == roleErrand:
+		return age > errandTimeout // likewise
 	case p.inPool(c) && age > 2*poolAge:
 		return true
 	}
