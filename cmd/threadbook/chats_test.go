@@ -54,6 +54,10 @@ type room interface {
 // rooms runs a scenario on each platform.
 func rooms(t *testing.T, scenario func(t *testing.T, r room)) {
 	t.Run("slack", func(t *testing.T) { t.Parallel(); scenario(t, newSlackRoom(t)) })
+	t.Run("slack without streams", func(t *testing.T) {
+		t.Parallel()
+		scenario(t, newSlackRoom(t, func(o *slacktest.Options) { o.NoStreams = "not_allowed" }))
+	})
 	t.Run("discord", func(t *testing.T) { t.Parallel(); scenario(t, newDiscordRoom(t)) })
 }
 
@@ -224,8 +228,12 @@ type slackRoom struct {
 
 const slackChannel = "C0GENERAL"
 
-func newSlackRoom(t testing.TB) *slackRoom {
-	r := &slackRoom{t: t, fake: slacktest.New(slacktest.Options{FileDelay: 300 * time.Millisecond, PostsPerSecond: 1})}
+func newSlackRoom(t testing.TB, change ...func(*slacktest.Options)) *slackRoom {
+	o := slacktest.Options{FileDelay: 300 * time.Millisecond, PostsPerSecond: 1}
+	for _, c := range change {
+		c(&o)
+	}
+	r := &slackRoom{t: t, fake: slacktest.New(o)}
 	t.Cleanup(r.fake.Close)
 	r.fake.AddUser(slacktest.User{ID: "U0ADA", Name: "Ada"})
 	r.fake.AddUser(slacktest.User{ID: "U0BOB", Name: "Bob"})

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -395,6 +397,7 @@ func (c *chaos) check() {
 		a, b := c.checkLane(l)
 		lost, posts = lost+a, posts+b
 	}
+	c.checkBlobs()
 	client := c.store.MakeRedisClient().(redis.UniversalClient)
 	defer client.Close()
 	if leases, err := client.Keys(c.Context(), "tb:*:lease").Result(); err != nil || len(leases) > 0 {
@@ -403,6 +406,24 @@ func (c *chaos) check() {
 	c.Logf("%d messages in %d threads, %d posts; variables were lost, and that was told, %d times", c.last, len(c.lanes), posts, lost)
 	if c.Failed() {
 		c.tell()
+	}
+}
+
+// checkBlobs looks for bytes of threads that nobody had.
+func (c *chaos) checkBlobs() {
+	c.Helper()
+	folders, err := filepath.Glob(filepath.Join(c.dir, "data", "blobs", "*", "thread"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, f := range folders {
+		name, err := os.ReadFile(f)
+		if err != nil {
+			c.Fatal(err)
+		}
+		if !slices.ContainsFunc(c.lanes, func(l *lane) bool { return string(l.id) == strings.TrimSpace(string(name)) }) {
+			c.Errorf("there are blobs of %q, which is none of the threads", name)
+		}
 	}
 }
 
