@@ -1,5 +1,6 @@
 // Package bots is what all the ways into threadbook share: the neutral form
-// of a message, and the intake that puts it into a thread's log.
+// of a message, the intake that puts it into a thread's log, and the presenter
+// that shows the log where people chat.
 //
 // An adapter (a folder each: web, terminal, …) turns its platform's events
 // into [Message] values and hands them to [Intake.Submit]. Files are read into
@@ -9,7 +10,20 @@
 // sweep finds the unread message.
 //
 // A file that can't be taken never holds up its message: it goes into the log
-// with the reason in place of a blob, and the thread is told.
+// with the reason in place of a blob, and the thread is told. Nor does one that
+// takes long, where the platform can be asked for it again: the log has its
+// reference, and the worker fetches it before the turn begins.
+//
+// Showing is a projection with a ledger. Of each turn follow the posts that
+// should stand on the platform (turn.go folds the log, plan.go plans): one live
+// post that is edited while the turn runs, then the answer with its figures and
+// tables, then files. What does stand there is in the log as well: a post is
+// written down as intended before the platform is asked for it and as sent
+// after (publish.go). Whoever holds the thread's lease runs the [Presenter],
+// which does the first thing that is missing until nothing is. After a crash,
+// or an answer that was lost, the platform is asked whether it has the post
+// under its key before it is made again; edits may be repeated. A platform is a
+// [Poster], which prepares, posts, edits and finds, and knows nothing of turns.
 package bots
 
 import (
@@ -19,6 +33,7 @@ import (
 	"log/slog"
 	"path"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -52,6 +67,19 @@ type File struct {
 	Name string
 	MIME string
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Ref is the platform's own name for the file, with which its [Fetcher] can
+	// open it later. With one, a message doesn't wait for a slow file.
+	Ref string
+}
+
+// fetchBudget is how long a message waits for all of its files that can be had
+// later too: Slack wants its event acknowledged within 3 s.
+const fetchBudget = 2 * time.Second
+
+// A Fetcher is a [Poster] that can open a file of its platform by its Ref, for
+// whoever works on the thread. What it returns is to be closed.
+type Fetcher interface {
+	Fetch(ctx context.Context, thread sessions.ThreadID, ref string) (io.ReadCloser, error)
 }
 
 // Intake takes messages into threads.
@@ -83,8 +111,18 @@ func (in *Intake) Submit(ctx context.Context, m Message) (sessions.Event, error)
 		return sessions.Event{}, &sessions.Error{Code: sessions.Invalid, Text: "The message is empty."}
 	}
 	body := &sessions.Message{User: m.User, Text: strings.ToValidUTF8(m.Text, "\uFFFD"), Key: m.Key, Edits: m.Edits, Deleted: m.Deleted}
+	soon, cancel := context.WithTimeout(ctx, fetchBudget)
+	defer cancel()
 	for _, f := range m.Files {
-		body.Files = append(body.Files, in.take(ctx, m.Thread, f))
+		if f.Ref == "" {
+			body.Files = append(body.Files, in.take(ctx, m.Thread, f))
+			continue
+		}
+		a := in.take(soon, m.Thread, f)
+		if a.Blob == "" && soon.Err() != nil && ctx.Err() == nil {
+			a.Ref, a.Error = f.Ref, ""
+		}
+		body.Files = append(body.Files, a)
 	}
 	ev, added, err := in.Store.Submit(ctx, m.Thread, body)
 	if err != nil {

@@ -102,6 +102,9 @@ type Attachment struct {
 	Blob string `json:"blob"`
 	// Error says why the file could not be taken; it has no blob then.
 	Error string `json:"error,omitempty"`
+	// Ref is the platform's name for a file whose bytes are still to be fetched,
+	// since the message could not wait for them; it has no blob either.
+	Ref string `json:"ref,omitempty"`
 }
 
 // TurnStarted opens a turn; the messages it names are read from here on.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"threadbook/bots"
 	"threadbook/sandbox"
 	"threadbook/sessions"
 )
@@ -16,6 +17,8 @@ import (
 const (
 	// outputsDir is where code puts files that the thread should get.
 	outputsDir = "outputs"
+	// fetchTimeout bounds the fetching of one file from its platform.
+	fetchTimeout = 5 * time.Minute
 	// maxOutputs is how many files one cell may give out.
 	maxOutputs = 50
 	// maxOutputSize is how large each may be, in bytes.
@@ -115,6 +118,18 @@ func (h *holder) placeAttachments(ctx, turnCtx context.Context) error {
 				}
 				continue
 			}
+			if a.Ref != "" && a.Blob == "" {
+				var err error
+				if a, err = h.fetch(turnCtx, a); err != nil {
+					if e := context.Cause(turnCtx); e != nil {
+						return e
+					}
+					if err := h.skip(ctx, a.Name, err); err != nil {
+						return err
+					}
+					continue
+				}
+			}
 			if placed[fmt.Sprint(ev.Seq, a.Blob)] {
 				continue
 			}
@@ -124,6 +139,19 @@ func (h *holder) placeAttachments(ctx, turnCtx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// fetch gets the bytes of an attachment that its message did not wait for.
+func (h *holder) fetch(turnCtx context.Context, a sessions.Attachment) (sessions.Attachment, error) {
+	fetching, cancel := context.WithTimeout(turnCtx, fetchTimeout)
+	defer cancel()
+	r, err := h.Show.Fetch(fetching, h.thread, a.Ref)
+	if err != nil {
+		return a, err
+	}
+	defer r.Close()
+	a.Blob, a.Size, err = h.Blobs.Put(fetching, h.thread, r, bots.MaxFileSize)
+	return a, err
 }
 
 // place puts one attachment into the workspace.

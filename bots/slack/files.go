@@ -119,7 +119,7 @@ func (s *Slack) open(ctx context.Context, refs []fileRef, left int) []bots.File 
 		if name == "" {
 			name = string(ref.ID)
 		}
-		files = append(files, bots.File{Name: name, MIME: string(ref.MIME), Open: func(ctx context.Context) (io.ReadCloser, error) {
+		files = append(files, bots.File{Name: name, MIME: string(ref.MIME), Ref: string(ref.ID), Open: func(ctx context.Context) (io.ReadCloser, error) {
 			return s.download(ctx, ref)
 		}})
 	}
@@ -129,6 +129,11 @@ func (s *Slack) open(ctx context.Context, refs []fileRef, left int) []bots.File 
 		}})
 	}
 	return files
+}
+
+// Fetch implements [bots.Fetcher]: ref is a file's id.
+func (s *Slack) Fetch(ctx context.Context, _ sessions.ThreadID, ref string) (io.ReadCloser, error) {
+	return s.download(ctx, fileRef{ID: word(ref), Access: needsInfo})
 }
 
 func refuse(code sessions.Code, err error, text string) error {

@@ -496,3 +496,29 @@ func TestChatOverHTTP(t *testing.T) {
 		t.Errorf("the thread has %d messages of the bot", len(all))
 	}
 }
+
+// A message whose file comes slowly is acknowledged all the same, and its turn
+// has the file.
+func TestChatSlowFile(t *testing.T) {
+	t.Parallel()
+	r := newSlackRoom(t)
+	p := on(t, r, testConfig(t))
+	gate := make(chan struct{})
+	id := r.fake.AddFile(slacktest.File{Name: "slow.csv", MIME: "text/csv", Bytes: []byte("a,b\n1,2\n"), Gate: gate})
+	m, sent := r.fake.Say(t.Context(), slacktest.Message{Channel: slackChannel, User: "U0ADA", Files: []string{id},
+		Text: "<@" + slacktest.BotUserID + "> ```print(open('slow.csv').read())```"})
+	r.root = m.TS
+	for _, d := range sent {
+		select {
+		case <-d.Acked:
+		case <-time.After(patience):
+			t.Fatal("the message was not acknowledged while its file was on its way")
+		}
+	}
+	log, err := p.store.Read(t.Context(), r.thread(), 0, 1, 0)
+	if err != nil || len(log) != 1 || log[0].Body.(*sessions.Message).Files[0].Ref != id {
+		t.Fatalf("the log has %+v, %v; want a message with the file's reference", log, err)
+	}
+	close(gate)
+	await(t, r, "the file's lines", func(all []said) bool { return has(all, "1,2", "Done in") != nil })
+}
