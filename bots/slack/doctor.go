@@ -10,9 +10,6 @@ import (
 	slackgo "github.com/slack-go/slack"
 )
 
-// threadsChecked is how many of the latest threads tell which events have come.
-const threadsChecked = 200
-
 // Finding is a line of a check-up: what was looked at, whether it is well, and
 // what is there, or what is wrong and how to mend it.
 type Finding struct {
@@ -23,7 +20,7 @@ type Finding struct {
 
 // Check looks at a Slack configuration for real: the tokens, that they are of
 // one app, the scopes, the ways in, and which events have never come. It needs
-// no Intake and no Blobs; without a Store it says nothing of events.
+// no Intake and no Blobs; without Seen it says nothing of events.
 func Check(ctx context.Context, cfg Config) []Finding {
 	s, err := New(cfg)
 	if err != nil {
@@ -34,7 +31,7 @@ func Check(ctx context.Context, cfg Config) []Finding {
 		return found
 	}
 	found = append(found, s.checkWaysIn(ctx)...)
-	if cfg.Store != nil {
+	if cfg.Seen != nil {
 		found = append(found, s.checkEvents(ctx))
 	}
 	return found
@@ -111,33 +108,21 @@ func (s *Slack) checkWaysIn(ctx context.Context) (found []Finding) {
 	return found
 }
 
-// checkEvents reads from the threads that there are which events have come.
+// checkEvents says which kinds of events have never come.
 func (s *Slack) checkEvents(ctx context.Context) Finding {
 	const name = "events"
-	threads, err := s.cfg.Store.Threads(ctx, threadsChecked, Platform)
+	seen, err := s.cfg.Seen.Marks(ctx)
 	if err != nil {
-		return Finding{name, false, fmt.Sprintf("the threads can't be listed: %v", err)}
-	}
-	channels, directs := 0, 0
-	for _, t := range threads {
-		at, err := placeOf(t.ID)
-		switch {
-		case err != nil:
-		case strings.HasPrefix(at.channel, "D"):
-			directs++
-		default:
-			channels++
-		}
+		return Finding{name, false, fmt.Sprintf("which events have come can't be read: %v", err)}
 	}
 	var never []string
-	if channels == 0 {
-		never = append(never, "a mention in a channel (app_mention, message.channels, message.groups)")
-	}
-	if directs == 0 {
-		never = append(never, "a direct message (message.im, and the Messages tab switched on)")
+	for _, kind := range botEvents() {
+		if seen[kind] == "" {
+			never = append(never, kind)
+		}
 	}
 	if len(never) > 0 {
-		return Finding{name, true, "never seen yet: " + strings.Join(never, "; ") + ". If you have tried: check the app's page Event Subscriptions, and that the bot is in the channel"}
+		return Finding{name, true, "never seen yet: " + strings.Join(never, ", ") + ". If you have tried: check the app's page Event Subscriptions, that the bot is in the channel, and for direct messages that the Messages tab is on"}
 	}
-	return Finding{name, true, fmt.Sprintf("%d threads in channels and %d direct ones among the latest", channels, directs)}
+	return Finding{name, true, "all kinds have come"}
 }

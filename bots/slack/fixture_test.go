@@ -112,7 +112,7 @@ func startOn(t *testing.T, redisURL string, o slacktest.Options, change func(*sl
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	f.cfg = slack.Config{
 		BotToken: slacktest.BotToken, SigningSecret: slacktest.SigningSecret, APIURL: f.fake.URL(),
-		Store: f.store, Blobs: f.blobs, Log: log,
+		Store: f.store, Blobs: f.blobs, Log: log, Seen: f.store.Marks(o.TeamID),
 		Intake: &bots.Intake{Store: f.store, Blobs: f.blobs, Log: log, Wake: func(context.Context, sessions.ThreadID) error {
 			f.woken.Add(1)
 			return nil

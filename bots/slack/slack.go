@@ -98,6 +98,8 @@ type Config struct {
 	Intake *bots.Intake
 	Store  sessions.Store
 	Blobs  sessions.Blobs
+	// Seen notes which events have come; nil: nothing does.
+	Seen Seen
 	// Link makes a download link of a blob; nil, or an empty link: there are none.
 	Link func(thread sessions.ThreadID, blob, name string) string
 	Log  *slog.Logger
@@ -117,6 +119,7 @@ type Slack struct {
 	lines   lines
 	done    recent
 	signs   recent
+	kinds   recent // of events, that have been noted
 
 	mu sync.Mutex
 	me identity

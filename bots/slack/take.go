@@ -18,6 +18,7 @@ const help = "!help"
 // the order of arrival, in which the thread's events are then worked on.
 func (s *Slack) event(env envelope) func(context.Context) (any, error) {
 	ev := env.Event.get()
+	s.note(ev)
 	var do func(context.Context) error
 	switch {
 	case ev.Type == "app_home_opened" && (ev.Tab == "" || ev.Tab == "home"):

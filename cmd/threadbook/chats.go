@@ -42,7 +42,9 @@ func (p *Program) openChats(more []func(chatConfig) (chat, error)) ([]chat, erro
 	cfg := chatConfig{Intake: p.intake, Store: p.store, Blobs: p.blobs, Link: p.link, Log: p.log}
 	var chats []chat
 	if p.cfg.SlackBotToken != "" {
-		s, err := slack.New(slackConfig(p.cfg, cfg))
+		c := slackConfig(p.cfg, cfg)
+		c.Seen = p.store.Marks(slack.Platform)
+		s, err := slack.New(c)
 		if err != nil {
 			return nil, err
 		}

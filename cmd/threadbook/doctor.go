@@ -165,7 +165,7 @@ func checkSlack(ctx context.Context, cfg Config) []finding {
 	if cfg.SlackBotToken == "" {
 		return []finding{{err: errors.New("SLACK_BOT_TOKEN is not set; threadbook manifest slack makes the app that has one")}}
 	}
-	all := chatConfig{}
+	c := slackConfig(cfg, chatConfig{})
 	// Which events have come is known to the store alone; a store that is away
 	// is checkRedis' to tell.
 	if store, private, err := openStore(ctx, cfg, slog.New(slog.DiscardHandler)); err == nil {
@@ -173,10 +173,10 @@ func checkSlack(ctx context.Context, cfg Config) []finding {
 		if private != nil {
 			defer private.Close()
 		}
-		all.Store = store
+		c.Seen = store.Marks(slack.Platform)
 	}
 	var found []finding
-	for _, f := range slack.Check(ctx, slackConfig(cfg, all)) {
+	for _, f := range slack.Check(ctx, c) {
 		found = append(found, findingOf(f.OK, f.Name+": "+f.Text))
 	}
 	return found
