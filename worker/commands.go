@@ -19,7 +19,7 @@ func helpText() string {
 	return "Write a question and drop files, or run code yourself: a message that is only a ``` fence, or `!run python` and a fence. " +
 		"Languages: " + languageNames() + ".\n\n" +
 		"`!stop` stops what runs · `!files` lists the files · `!get NAME` posts one · `!export` posts the thread as a notebook (`!export py` as a script, `!export md` as a page) · `!reset` starts afresh, files stay · " +
-		"`!rerun` runs all cells again · `!usage` says what the thread has used · `!help` is this"
+		"`!rerun` runs all cells again · `!usage` says what the thread has used · `!forget` deletes the thread · `!help` is this"
 }
 
 func languageNames() string {
@@ -75,6 +75,11 @@ func (h *holder) command(ctx, turnCtx context.Context, req request) error {
 		return say(noticeStateLost, "All variables are forgotten; the files are still there.")
 	case "rerun":
 		return h.rerun(ctx, turnCtx)
+	case "forget":
+		if !strings.EqualFold(req.arg, "yes") {
+			return say("forget", "`!forget yes` deletes this thread for good: its variables, its files and its log. What stands here in the chat stays.")
+		}
+		return say(noticeForgotten, "This thread's variables, files and log are deleted now. What stands here in the chat stays.")
 	case "usage":
 		return say("usage", h.usage())
 	case "run":

@@ -85,7 +85,9 @@ func (w *Worker) hold(ctx context.Context, thread sessions.ThreadID) (err error)
 		h.show.Stop() // before the lease goes: a post under way is seen to its end
 		cancel(nil)
 		if released {
-			h.kept.put(thread, h.log)
+			if !h.log.forget {
+				h.kept.put(thread, h.log)
+			}
 			return
 		}
 		cleanup, done := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
@@ -162,6 +164,9 @@ func (h *holder) letGo(ctx context.Context) (released bool, err error) {
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		}
+	}
+	if h.log.forget {
+		return h.forget(ctx)
 	}
 	return h.lease.Release(ctx, h.log.read)
 }

@@ -22,6 +22,7 @@ type threadLog struct {
 	turns  int64            // how many there have been
 	cells  int64
 	files  map[string]*sessions.File // by path, the latest that was sent or given out
+	forget bool                      // somebody wants all of it deleted
 	// saved has the files that were looked at between turns and have been
 	// neither sent nor given out since; copied is the size of all that were
 	// copied then, ever, in bytes.
@@ -135,6 +136,7 @@ func (l *threadLog) take(ev sessions.Event) {
 			c.files = append(c.files, b)
 		}
 	case *sessions.Notice:
+		l.forget = l.forget || b.Code == noticeForgotten
 		switch {
 		case b.Code == noticeNotKept:
 			l.untold = nil

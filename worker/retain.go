@@ -196,6 +196,19 @@ func (p *pass) expireThread(ctx context.Context, t sessions.ThreadID, before tim
 	return true, p.keeper.Prune(ctx, t, 0)
 }
 
+// forget removes the thread that is held, as its people have asked, unless there
+// is something new. In that order, as in expireThread.
+func (h *holder) forget(ctx context.Context) (forgotten bool, err error) {
+	if err := h.Sandbox.Remove(ctx, string(h.thread)); err != nil {
+		return false, unavailableSandbox(err)
+	}
+	h.session = nil
+	if forgotten, err = h.lease.Forget(ctx, h.log.read); !forgotten || err != nil {
+		return forgotten, err
+	}
+	return true, h.Blobs.Delete(ctx, h.thread)
+}
+
 // prune removes the blobs of threads that the store doesn't know, and the rests of
 // puts. It does so only where the blobs bear this fleet's mark: a Redis that was
 // lost, or a wrong REDIS_URL, must not cost every thread its files. The first pass

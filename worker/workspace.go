@@ -30,6 +30,7 @@ const (
 	noticeResumed   = "resumed"
 	noticeStateLost = "state_lost"
 	noticeFile      = "file_skipped"
+	noticeForgotten = "forgotten"
 	noticeMoved     = "moved"
 	noticeNotKept   = "not_kept"
 )
