@@ -200,7 +200,7 @@ func TestHostileEvents(t *testing.T) {
 	}
 	frames := []string{"null", "[]", "5", `""`, "{", `{"op":null}`, `{"op":"0"}`, `{"op":0}`, `{"op":0,"t":null,"s":"x","d":null}`, `{"op":10,"d":{"heartbeat_interval":0}}`,
 		`{"op":10,"d":null}`, `{"op":11}`, `{"op":1,"d":{}}`, `{"op":99,"d":5}`, "\xff\xfe", strings.Repeat("[", 20000), `{"op":0,"t":"X","s":1,"d":"` + strings.Repeat("x", 2<<20) + `"}`}
-	for range 30 { // a round for every two minutes of an hour
+	for range 20 { // a round for every three minutes of an hour
 		for _, name := range []string{"MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK", "GUILD_CREATE", "GUILD_UPDATE", "THREAD_LIST_SYNC",
 			"CHANNEL_UPDATE", "THREAD_UPDATE", "INTERACTION_CREATE", "VOICE_STATE_UPDATE", "VOICE_SERVER_UPDATE", "READY", "GUILD_MEMBER_ADD", "", "NO_SUCH_EVENT"} {
 			for _, d := range odd {

@@ -150,12 +150,17 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 // waitForStore gives a store that starts at the same time, or that is away for
 // a moment, a chance to answer.
 func waitForStore(ctx context.Context, store sessions.Store, log *slog.Logger) error {
-	_, err := backoff.Retry(ctx, func() (string, error) { return store.Ping(ctx) },
-		backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(storePatience),
+	_, err := patiently(ctx, log, func() (string, error) { return store.Ping(ctx) })
+	return err
+}
+
+// patiently asks the store something at the start, until it answers or
+// storePatience is over.
+func patiently[T any](ctx context.Context, log *slog.Logger, ask func() (T, error)) (T, error) {
+	return backoff.Retry(ctx, ask, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(storePatience),
 		backoff.WithNotify(func(err error, next time.Duration) {
 			log.WarnContext(ctx, "the store does not answer yet", "err", err, "again", next)
 		}))
-	return err
 }
 
 // openProvider opens the sandboxes' engine. fleet sets the sandboxes of one
@@ -190,7 +195,7 @@ func openModel(cfg Config, tries uint, log *slog.Logger) agent.Model {
 }
 
 func (p *Program) openWorker(ctx context.Context) (err error) {
-	fleet, err := fleetOf(ctx, p.store)
+	fleet, err := patiently(ctx, p.log, func() (string, error) { return fleetOf(ctx, p.store) })
 	if err != nil {
 		return err
 	}
