@@ -211,35 +211,61 @@ func (t *turnView) status(place int) string {
 	return strings.Join(parts, " · ")
 }
 
-// result are the posts that hold what came of the turn: words, figures, tables.
+// result are the posts that hold what came of the turn: words, tables, figures.
 func (t *turnView) result(l Limits) []Post {
 	var posts []Post
 	for _, piece := range Split(t.words(), l.Text) {
 		posts = append(posts, Post{Text: piece})
 	}
-	figures, tables := t.figures(), t.tables()
-	if len(posts) == 0 && len(figures)+len(tables) == 0 {
-		return nil
+	last := func() *Post {
+		if len(posts) == 0 {
+			posts = append(posts, Post{})
+		}
+		return &posts[len(posts)-1]
 	}
-	if len(posts) == 0 {
-		posts = append(posts, Post{})
+	for _, table := range t.tables(min(l.Text, l.Live)) {
+		if len(posts) > 0 && last().size()+table.size() > l.Text {
+			posts = append(posts, Post{})
+		}
+		last().Tables = append(last().Tables, table)
 	}
-	last := &posts[len(posts)-1]
-	last.Tables = tables
-	n := min(len(figures), l.Media)
-	last.Figures, figures = figures[:n], figures[n:]
+	for figures := t.figures(); len(figures) > 0; {
+		if len(posts) > 0 && len(last().Figures) > 0 {
+			posts = append(posts, Post{})
+		}
+		n := min(len(figures), l.Media)
+		last().Figures, figures = figures[:n], figures[n:]
+	}
 	if q := t.question; q != nil {
 		for i, option := range q.Options[:min(len(q.Options), maxOptions)] {
-			last.Buttons = append(last.Buttons, Button{Action: ActionAnswer, Label: shorten(option, maxButton),
+			last().Buttons = append(last().Buttons, Button{Action: ActionAnswer, Label: shorten(option, maxButton),
 				Value: decimal(t.id) + "/" + decimal(int64(i))})
 		}
 	}
-	for len(figures) > 0 {
-		n := min(len(figures), l.Media)
-		posts = append(posts, Post{Figures: figures[:n]})
-		figures = figures[n:]
-	}
 	return posts
+}
+
+// size is how many bytes the post's words and tables have as text.
+func (p *Post) size() int {
+	n := len(p.Text)
+	for _, t := range p.Tables {
+		n += t.size()
+	}
+	return n
+}
+
+// size is how many bytes the table has as text whose columns are lined up,
+// with a rule under its header.
+func (t Table) size() int {
+	line := 1
+	for i, name := range t.Header {
+		width := len(name)
+		for _, row := range t.Rows {
+			width = max(width, len(row[i]))
+		}
+		line += width + len("  ")
+	}
+	return len(t.Caption) + (len(t.Rows)+2)*line
 }
 
 // words are what the turn has to say: the model's answer, its question, and

@@ -367,13 +367,14 @@ func (d display) alt() string {
 	return "A figure without a description"
 }
 
-// tables are the last small data frames that the turn's cells showed.
-func (t *turnView) tables() []Table {
+// tables are the last data frames that the turn's cells showed of those that
+// fit into a post of room bytes. The others are in the cells' output as text.
+func (t *turnView) tables(room int) []Table {
 	var all []Table
 	for _, c := range t.cells {
 		for _, d := range c.displays() {
 			if out := d.of(isMIME(tableMIME)); out != nil {
-				if table, ok := readTable(out.Text); ok {
+				if table, ok := readTable(out.Text); ok && table.size() <= room {
 					all = append(all, table)
 				}
 			}

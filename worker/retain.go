@@ -63,7 +63,8 @@ func (w *Worker) retain(ctx context.Context) {
 		case err != nil && ctx.Err() == nil:
 			w.Log.WarnContext(ctx, "removing what has expired failed; it will be tried again", "err", err)
 		case err == nil && due:
-			w.Log.InfoContext(ctx, "removed what has expired", "threads", did.threads, "orphans", did.orphans, "blobs", did.blobs, "bytes", did.bytes, "queues", did.queues)
+			w.Log.InfoContext(ctx, "looked for what has expired", "removed_threads", did.threads, "removed_orphans", did.orphans,
+				"removed_queues", did.queues, "kept_blobs", did.blobs, "kept_bytes", did.bytes)
 		}
 		select {
 		case <-ctx.Done():

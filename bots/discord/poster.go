@@ -68,8 +68,15 @@ func (d *Discord) fileSize(ctx context.Context, t sessions.ThreadID) int64 {
 	return fileSizeLeast
 }
 
-// Prepare implements [bots.Poster]: files go with their message.
-func (d *Discord) Prepare(context.Context, bots.Post) (string, error) { return "", nil }
+// Prepare implements [bots.Poster]: files go with their message. It keeps the
+// one that [overflow] makes.
+func (d *Discord) Prepare(ctx context.Context, p bots.Post) (string, error) {
+	if overflow(p) == nil {
+		return "", nil
+	}
+	_, _, err := d.cfg.Blobs.Put(ctx, p.Thread, strings.NewReader(p.Text), int64(len(p.Text)))
+	return "", err
+}
 
 func (d *Discord) render(p bots.Post, fileSize int64) rendered {
 	return render(p, options{fileSize: fileSize, link: func(m bots.Media) string {

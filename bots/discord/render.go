@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,7 +26,6 @@ const (
 	maxLabel    = 80   // characters of a button's
 	maxCustomID = 100
 	maxAlt      = 1024 // characters of an attachment's description
-	maxTable    = 1800 // characters of a table
 	maxCells    = 8    // shown in a live post, the last ones
 )
 
@@ -102,7 +103,7 @@ func render(p bots.Post, o options) rendered {
 	r := renderer{room: maxTexts, names: map[string]bool{}, o: o}
 	// Small print and what stands in for files come last and are short, so
 	// they are given room first.
-	status, figures, files := r.small(p.Status), r.media(p.Figures), r.media(p.Files)
+	status, figures, files := r.small(p.Status), r.media(p.Figures), r.media(slices.Concat(p.Files, overflow(p)))
 	omitted := r.text(strings.Join(r.omitted, "\n"))
 	r.add(r.text(defuseInto(p.Text, r.room)))
 	r.cells(p)
@@ -130,6 +131,16 @@ func render(p bots.Post, o options) rendered {
 		Flags: flagComponentsV2 | flagNoEmbeds, Components: r.list, Mentions: noMentions,
 		Attachments: append([]sentFile{}, append(figures, files...)...),
 	}, r.sent}
+}
+
+// overflow is a post's text as a file, where pings and links to be defused make
+// more of it than a message takes. Its blob is named by what is in it.
+func overflow(p bots.Post) []bots.Media {
+	if utf8.RuneCountInString(defuseInto(p.Text, postText)) <= postText {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(p.Text))
+	return []bots.Media{{Name: "whole-text.md", MIME: "text/markdown", Size: int64(len(p.Text)), Blob: hex.EncodeToString(sum[:])}}
 }
 
 type renderer struct {
@@ -173,8 +184,9 @@ func (r *renderer) cells(p bots.Post) {
 	}
 	colour := colourOK
 	box := component{Type: discordgo.ContainerComponent}
-	share := r.room / len(cells)
-	for _, c := range cells {
+	for i, c := range cells {
+		// As the presenter does it: what a cell leaves over is the next ones'.
+		share := r.room / (len(cells) - i)
 		if c.Status != "" && c.Status != "ok" {
 			colour = colourFailed
 		}
@@ -277,7 +289,7 @@ func (r *renderer) table(t bots.Table) string {
 	if t.Caption != "" {
 		head = "**" + escapeLine(t.Caption) + "**\n"
 	}
-	return r.text(clamp(head+fence("", columns(append([][]string{t.Header}, t.Rows...), true)), maxTable))
+	return r.text(head + fence("", columns(append([][]string{t.Header}, t.Rows...), true)))
 }
 
 func (r *renderer) buttons(list []bots.Button) {

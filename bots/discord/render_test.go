@@ -120,3 +120,27 @@ func TestManifest(t *testing.T) {
 		t.Error("no place for the id")
 	}
 }
+
+// What one cell leaves over the next ones get, and words that grow over the
+// limit when they are made harmless come as a file as well: nothing is cut that
+// the presenter had found room for.
+func TestNothingIsCutInSilence(t *testing.T) {
+	t.Parallel()
+	const thread = "discord:1/2"
+	long := strings.Repeat("0123456789\n", 240)
+	r := render(bots.Post{Thread: thread, Turn: 1, Part: "live", Cells: []bots.Cell{
+		{Number: 1, Language: "python", Output: "a"}, {Number: 2, Language: "python", Output: "b"}, {Number: 3, Language: "python", Output: long},
+	}, Status: "Done in 1.0 s"}, testOptions)
+	var shown strings.Builder
+	wantedText(&shown, r.payload.Components)
+	if n := strings.Count(shown.String(), "0123456789"); n != 240 {
+		t.Errorf("%d of 240 lines are shown", n)
+	}
+	p := bots.Post{Thread: thread, Turn: 1, Part: "answer/0", Text: strings.Repeat("see @here\n", 350)}
+	if r = render(p, testOptions); len(r.files) != 1 || r.files[0].Name != "whole-text.md" || r.files[0].Size != int64(len(p.Text)) {
+		t.Errorf("the whole text is not attached: %+v", r.files)
+	}
+	if r = render(bots.Post{Thread: thread, Text: strings.Repeat("x", postText)}, testOptions); len(r.files) != 0 {
+		t.Error("a text that fits is attached")
+	}
+}

@@ -19,9 +19,15 @@ import (
 // command runs a command line as a shell would, with a model that obeys words.
 func command(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return commandOn(t, t.TempDir(), stdin, args...)
+}
+
+// commandOn runs a command on the data of a folder.
+func commandOn(t *testing.T, data, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd := newCommand(strings.NewReader(stdin), &out, &errs)
-	cmd.SetArgs(append(args, "--data="+t.TempDir()))
+	cmd.SetArgs(append(args, "--data="+data))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := cmd.ExecuteContext(ctx)

@@ -99,7 +99,7 @@ func doctorCommand() *cobra.Command {
 }
 
 func checkRedis(ctx context.Context, cfg Config) (string, error) {
-	store, private, err := openStore(ctx, cfg, slog.New(slog.DiscardHandler))
+	store, private, err := openStore(ctx, cfg, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return "", fmt.Errorf("%w: is REDIS_URL right, and does Redis run?", err)
 	}
@@ -168,7 +168,7 @@ func checkSlack(ctx context.Context, cfg Config) []finding {
 	c := slackConfig(cfg, chatConfig{})
 	// Which events have come is known to the store alone; a store that is away
 	// is checkRedis' to tell.
-	if store, private, err := openStore(ctx, cfg, slog.New(slog.DiscardHandler)); err == nil {
+	if store, private, err := openStore(ctx, cfg, 0, slog.New(slog.DiscardHandler)); err == nil {
 		defer store.Close()
 		if private != nil {
 			defer private.Close()

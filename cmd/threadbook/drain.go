@@ -50,7 +50,7 @@ func drainHost(ctx context.Context, cfg Config, wait time.Duration, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	store, _, err := openStore(ctx, cfg, log)
+	store, _, err := openStore(ctx, cfg, 0, log)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func export(ctx context.Context, cfg Config, log *slog.Logger, w io.Writer, thre
 	if err := thread.Validate(); err != nil {
 		return err
 	}
-	store, private, err := openStore(ctx, cfg, log)
+	store, private, err := openStore(ctx, cfg, 0, log)
 	if err != nil {
 		return err
 	}

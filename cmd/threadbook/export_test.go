@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,21 +15,7 @@ import (
 // exported runs the export command on a program's data.
 func exported(t *testing.T, data string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	var out, errs bytes.Buffer
-	cmd := newCommand(strings.NewReader(""), &out, &errs)
-	cmd.SetArgs(append([]string{"export", "--data=" + data}, args...))
-	err := cmd.ExecuteContext(t.Context())
-	var exit exitError
-	switch {
-	case errors.As(err, &exit):
-		code = exit.code
-	case err != nil:
-		code = exitFailed
-	}
-	if err != nil {
-		errs.WriteString(err.Error())
-	}
-	return out.String(), errs.String(), code
+	return commandOn(t, data, "", append([]string{"export"}, args...)...)
 }
 
 // checkInImage has Jupyter's own library look at a notebook, and Python at a

@@ -82,7 +82,7 @@ func New(ctx context.Context, cfg Config, roles Roles, log *slog.Logger, more ..
 }
 
 func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error)) (err error) {
-	if p.store, p.private, err = openStore(ctx, p.cfg, p.log); err != nil {
+	if p.store, p.private, err = openStore(ctx, p.cfg, storePatience, p.log); err != nil {
 		return err
 	}
 	if p.blobs, err = blobs.Open(ctx, p.cfg.Data); err != nil {
@@ -121,8 +121,9 @@ func (p *Program) open(ctx context.Context, more []func(chatConfig) (chat, error
 	return nil
 }
 
-// openStore opens the Redis that is configured, or a private one.
-func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.Store, *redisstore.Private, error) {
+// openStore opens the Redis that is configured, or a private one. patience is
+// how long it is waited for.
+func openStore(ctx context.Context, cfg Config, patience time.Duration, log *slog.Logger) (*redisstore.Store, *redisstore.Private, error) {
 	url := cfg.RedisURL
 	var private *redisstore.Private
 	if url == "" {
@@ -136,7 +137,7 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 	}
 	store, err := redisstore.Open(url)
 	if err == nil {
-		err = waitForStore(ctx, store, log)
+		_, err = patiently(ctx, patience, log, func() (string, error) { return store.Ping(ctx) })
 	}
 	if err != nil && private != nil {
 		err = errors.Join(err, private.Close())
@@ -147,17 +148,13 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*redisstore.S
 	return store, private, nil
 }
 
-// waitForStore gives a store that starts at the same time, or that is away for
-// a moment, a chance to answer.
-func waitForStore(ctx context.Context, store sessions.Store, log *slog.Logger) error {
-	_, err := patiently(ctx, log, func() (string, error) { return store.Ping(ctx) })
-	return err
-}
-
-// patiently asks the store something at the start, until it answers or
-// storePatience is over.
-func patiently[T any](ctx context.Context, log *slog.Logger, ask func() (T, error)) (T, error) {
-	return backoff.Retry(ctx, ask, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(storePatience),
+// patiently asks something of a store that starts at the same time, or that is
+// away for a moment, until it answers or the patience is over.
+func patiently[T any](ctx context.Context, patience time.Duration, log *slog.Logger, ask func() (T, error)) (T, error) {
+	if patience == 0 {
+		return ask()
+	}
+	return backoff.Retry(ctx, ask, backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(patience),
 		backoff.WithNotify(func(err error, next time.Duration) {
 			log.WarnContext(ctx, "the store does not answer yet", "err", err, "again", next)
 		}))
@@ -195,7 +192,7 @@ func openModel(cfg Config, tries uint, log *slog.Logger) agent.Model {
 }
 
 func (p *Program) openWorker(ctx context.Context) (err error) {
-	fleet, err := patiently(ctx, p.log, func() (string, error) { return fleetOf(ctx, p.store) })
+	fleet, err := patiently(ctx, storePatience, p.log, func() (string, error) { return fleetOf(ctx, p.store) })
 	if err != nil {
 		return err
 	}
