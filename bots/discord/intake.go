@@ -46,7 +46,12 @@ func (d *Discord) take(ctx context.Context, m message) error {
 		if t, known, err := d.threadOf(ctx, m); err != nil {
 			return err
 		} else if known {
-			if had, err := d.hasKey(ctx, t, keyOf(m.ID)); err != nil || had {
+			had, err := d.hasKey(ctx, t, keyOf(m.ID))
+			if had && ch.hasThreads() {
+				_, id, _ := placeOf(t)
+				d.lanes.serve(id, m.ID)
+			}
+			if err != nil || had {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"threadbook/bots/discord"
 	"threadbook/bots/discord/discordtest"
@@ -189,10 +190,16 @@ func TestBotsAllowed(t *testing.T) {
 	}
 }
 
-// flaky is a store that refuses for a while.
+// flaky is a store that refuses messages for a while, and counts the questions
+// about a thread.
 type flaky struct {
 	sessions.Store
-	refuse atomic.Int32
+	refuse, asked atomic.Int32
+}
+
+func (f *flaky) Active(ctx context.Context, t sessions.ThreadID) (time.Time, error) {
+	defer f.asked.Add(1)
+	return f.Store.Active(ctx, t)
 }
 
 func (f *flaky) Submit(ctx context.Context, t sessions.ThreadID, b sessions.Body) (sessions.Event, bool, error) {
@@ -215,6 +222,25 @@ func TestStoreDown(t *testing.T) {
 	r.await("the other thread", func() bool { return len(r.srv.Threads()) == 2 })
 	if n := len(r.srv.ByBot(discordtest.ChannelID)); n != 0 {
 		t.Errorf("%d words of it in the channel", n)
+	}
+}
+
+// What people write in a new thread while its first message is not in the
+// store yet is theirs to have answered too.
+func TestReplyBeforeTheFirstIsIn(t *testing.T) {
+	t.Parallel()
+	f := &flaky{}
+	r := newRig(t, discordtest.Options{}, func(c *discord.Config) { f.Store = c.Store; c.Intake.Store = f; c.Store = f }).listen()
+	f.refuse.Store(1 << 30)
+	id := r.srv.Say(discordtest.Message{Channel: discordtest.ChannelID, Content: mention + " one"})
+	r.await("the thread", func() bool { return len(r.srv.Threads()) == 1 })
+	r.srv.Say(discordtest.Message{Channel: id, Content: "two"})
+	r.await("a look at whose the reply is", func() bool { return f.asked.Load() > 0 })
+	f.refuse.Store(0)
+	for i, want := range []string{"one", "two"} {
+		if m := r.messages(guildThread(id), 2)[i]; m.Text != want {
+			t.Errorf("message %d is %q", i, m.Text)
+		}
 	}
 }
 

@@ -52,7 +52,8 @@ type event struct {
 // a channel's messages keep their order while a slow file holds up no other.
 type lane struct {
 	queue  []event
-	behind bool // messages were missed: they are read first
+	behind bool   // messages were missed: they are read first
+	after  string // the message they are read after; "": the channel's mark
 }
 
 type lanes struct {
@@ -254,9 +255,10 @@ func (l *lanes) work(ctx context.Context, ch string) {
 		ln := l.lanes[ch]
 		switch {
 		case ln.behind:
-			ln.behind = false
+			after := cmp.Or(ln.after, l.marks[ch], l.newest)
+			ln.behind, ln.after = false, ""
 			l.mu.Unlock()
-			l.catchUp(ctx, ch)
+			l.catchUp(ctx, ch, after)
 		case len(ln.queue) > 0:
 			e := ln.queue[0]
 			ln.queue = ln.queue[1:]
@@ -282,11 +284,16 @@ func (l *lanes) handle(ctx context.Context, e event) {
 	l.set(e.m.Channel, e.m.ID)
 }
 
-// serve gives a thread that was just opened a mark.
+// serve has a thread read that was just opened on message id: what was written
+// in it before that message was in the store has been passed over, as for
+// somebody else.
 func (l *lanes) serve(ch, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.set(ch, id)
+	if ln := l.lane(ch); ln != nil {
+		ln.behind, ln.after = true, id
+	}
 }
 
 // try repeats what fails for now, until it is done, for good or ill; false
@@ -312,11 +319,8 @@ func (l *lanes) try(ctx context.Context, ch string, do func() error) bool {
 	}
 }
 
-// catchUp reads the messages that a channel got after its mark.
-func (l *lanes) catchUp(ctx context.Context, ch string) {
-	l.mu.Lock()
-	after := cmp.Or(l.marks[ch], l.newest)
-	l.mu.Unlock()
+// catchUp reads the messages that a channel got after one of them.
+func (l *lanes) catchUp(ctx context.Context, ch, after string) {
 	old := time.Now().Add(-missedWindow)
 	for range missedPages {
 		var page []message
