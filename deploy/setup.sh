@@ -18,6 +18,7 @@ readonly docker_is_ours=$state/installed-docker # a marker: no engine was here b
 readonly daemon_json=/etc/docker/daemon.json
 readonly dockerd_log=/var/log/threadbook-dockerd.log
 readonly runsc=/usr/local/bin/runsc
+readonly runsc_source=$state/runsc-source          # names what that was built from
 readonly runtime=/usr/local/bin/threadbook-runtime # ours, in front of runsc
 readonly runtime_source=$state/runtime-source      # names what that was built from
 readonly versitygw=$repo/bin/versitygw             # the S3 server of tests
@@ -222,28 +223,28 @@ go_from_module() {
 
 # --- gVisor --------------------------------------------------------------------------------
 
-gvisor_wanted() { awk '$1 == "gvisor.dev/gvisor" { print $2 }' "$repo/deploy/gvisor/go.mod"; }
-gvisor_found() { "$runsc" --version 2>/dev/null | awk 'NR == 1 { print $3 }'; }
+gvisor_version() { "$runsc" --version 2>/dev/null | awk 'NR == 1 { print $3 }'; }
+gvisor_wanted() { (cd "$repo/deploy/gvisor" && sha256sum go.mod go.sum build.sh precompile/*.go | sha256sum | cut -c1-16); }
 
-# Starts to build runsc if the pinned version isn't there. The build wants processors and the
-# image wants the network, so they go side by side.
+# Starts to build runsc if what is pinned isn't there. The build wants processors and the image
+# wants the network, so they go side by side.
 gvisor_build=
 begin_gvisor() {
   # Somebody's official release (it calls itself release-…) is used as it is.
-  case $(gvisor_found || true) in
-  "$(gvisor_wanted)" | release-*) return ;;
+  case $(gvisor_version || true) in
+  release-*) return ;;
+  ?*) [[ $(gvisor_wanted) != "$(cat "$runsc_source" 2>/dev/null)" ]] || return 0 ;;
   esac
   is_root && have_go || return 0
-  say "building gVisor $(gvisor_wanted) in the background (a minute or two)"
+  say "building gVisor in the background (a minute or two)"
   quietly build_gvisor &
   gvisor_build=$!
 }
 
+# It is replaced in one move: the engine may be starting it.
 build_gvisor() {
-  cd "$repo/deploy/gvisor" &&
-    CGO_ENABLED=0 go build -trimpath -o "$runsc.new" \
-      -ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$(gvisor_wanted)" gvisor.dev/gvisor/runsc &&
-    mv "$runsc.new" "$runsc"
+  "$repo/deploy/gvisor/build.sh" "$runsc.new" &&
+    mv "$runsc.new" "$runsc" && mkdir -p "$state" && gvisor_wanted >"$runsc_source"
 }
 
 # The runtime that puts sandboxes to disk and starts them from a template. It is replaced in one
