@@ -71,27 +71,16 @@ func TestTurnOfNothing(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:nothing")
 	b := newBench(t, agenttest.Words)
-	ev, _, err := b.store.Submit(b.ctx, thread, &sessions.Message{Text: "say hi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease, err := b.store.Lease(b.ctx, thread, "dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lease.Append(b.ctx, 1, &sessions.TurnStarted{Messages: []int64{99}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := lease.Drop(b.ctx); err != nil {
-		t.Fatal(err)
-	}
+	seq := b.left(t, thread, "say hi", func(seq int64) []sessions.Body {
+		return []sessions.Body{&sessions.TurnStarted{Messages: []int64{99}}}
+	})
 	b.work(t)
 	if end, log := b.finished(t, thread, 1); end.Status != sessions.TurnFailed {
 		t.Errorf("got %s: %s", end.Status, kinds(log))
 	}
 	end, log := b.finished(t, thread, 2)
 	start := slices.IndexFunc(log, func(e sessions.Event) bool { _, ok := e.Body.(*sessions.TurnStarted); return ok && e.Turn == 2 })
-	if end.Status != sessions.TurnOK || start < 0 || !slices.Equal(log[start].Body.(*sessions.TurnStarted).Messages, []int64{ev.Seq}) {
+	if end.Status != sessions.TurnOK || start < 0 || !slices.Equal(log[start].Body.(*sessions.TurnStarted).Messages, []int64{seq}) {
 		t.Errorf("the next turn: %s: %s", end.Status, kinds(log))
 	}
 }
@@ -102,21 +91,10 @@ func TestTurnStartedTwice(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:twice")
 	b := newBench(t, agenttest.Words)
-	ev, _, err := b.store.Submit(b.ctx, thread, &sessions.Message{Text: "```\nprint hi\n```"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease, err := b.store.Lease(b.ctx, thread, "dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := &sessions.TurnStarted{Messages: []int64{ev.Seq}}
-	if _, err := lease.Append(b.ctx, 1, start, start); err != nil {
-		t.Fatal(err)
-	}
-	if err := lease.Drop(b.ctx); err != nil {
-		t.Fatal(err)
-	}
+	b.left(t, thread, "```\nprint hi\n```", func(seq int64) []sessions.Body {
+		start := &sessions.TurnStarted{Messages: []int64{seq}}
+		return []sessions.Body{start, start}
+	})
 	b.work(t)
 	if end, log := b.finished(t, thread, 1); end.Status != sessions.TurnOK || printed(log, 1) != "hi\n" {
 		t.Errorf("got %s: %s", end.Status, kinds(log))
@@ -128,27 +106,16 @@ func TestRestartsAreNoPoison(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:restarts")
 	b := newBench(t, agenttest.Words)
-	ev, _, err := b.store.Submit(b.ctx, thread, &sessions.Message{Text: "say hi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease, err := b.store.Lease(b.ctx, thread, "dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := &sessions.Notice{Code: "resumed"}
-	step := func(call string) []sessions.Body {
-		return []sessions.Body{&sessions.Reply{Calls: []sessions.Call{{ID: call, Name: "list_files", Arguments: "{}"}}}, &sessions.ToolResult{Call: call, Text: "none"}}
-	}
-	bodies := []sessions.Body{&sessions.TurnStarted{Messages: []int64{ev.Seq}}, again, again}
-	bodies = append(append(bodies, step("a")...), again, again)
-	bodies = append(append(bodies, step("b")...), again, again)
-	if _, err := lease.Append(b.ctx, 1, bodies...); err != nil {
-		t.Fatal(err)
-	}
-	if err := lease.Drop(b.ctx); err != nil {
-		t.Fatal(err)
-	}
+	b.left(t, thread, "say hi", func(seq int64) []sessions.Body {
+		again := &sessions.Notice{Code: "resumed"}
+		step := func(call string) []sessions.Body {
+			return []sessions.Body{&sessions.Reply{Calls: []sessions.Call{{ID: call, Name: "list_files", Arguments: "{}"}}}, &sessions.ToolResult{Call: call, Text: "none"}}
+		}
+		bodies := []sessions.Body{&sessions.TurnStarted{Messages: []int64{seq}}, again, again}
+		bodies = append(append(bodies, step("a")...), again, again)
+		bodies = append(append(bodies, step("b")...), again, again)
+		return bodies
+	})
 	b.work(t)
 	if end, log := b.finished(t, thread, 1); end.Status != sessions.TurnOK {
 		t.Errorf("got %s: %s", end.Status, kinds(log))

@@ -223,21 +223,10 @@ func TestPoison(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:poison")
 	b := newBench(t, agenttest.Words)
-	ev, _, err := b.store.Submit(b.ctx, thread, &sessions.Message{Text: "say hi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease, err := b.store.Lease(b.ctx, thread, "dead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := &sessions.Notice{Code: "resumed"}
-	if _, err := lease.Append(b.ctx, 1, &sessions.TurnStarted{Messages: []int64{ev.Seq}}, again, again, again); err != nil {
-		t.Fatal(err)
-	}
-	if err := lease.Drop(b.ctx); err != nil {
-		t.Fatal(err)
-	}
+	b.left(t, thread, "say hi", func(seq int64) []sessions.Body {
+		again := &sessions.Notice{Code: "resumed"}
+		return []sessions.Body{&sessions.TurnStarted{Messages: []int64{seq}}, again, again, again}
+	})
 	b.work(t)
 	if end, log := b.finished(t, thread, 1); end.Status != sessions.TurnFailed || !strings.Contains(kinds(log), "notice:failed") {
 		t.Errorf("got %s: %s", end.Status, kinds(log))
@@ -427,4 +416,25 @@ func TestRedisDies(t *testing.T) {
 	if printed.String() != "one\ntwo\n" {
 		t.Errorf("printed %q", printed.String())
 	}
+}
+
+// left submits a message, and appends what a worker that has died wrote of the
+// turn with it. It returns the message's number.
+func (b *bench) left(t *testing.T, thread sessions.ThreadID, text string, wrote func(message int64) []sessions.Body) int64 {
+	t.Helper()
+	ev, _, err := b.store.Submit(b.ctx, thread, &sessions.Message{Text: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, err := b.store.Lease(b.ctx, thread, "dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lease.Append(b.ctx, 1, wrote(ev.Seq)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := lease.Drop(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	return ev.Seq
 }
