@@ -22,6 +22,7 @@ NAMES = {
     "python3-pil": "Pillow",
     "python3-graphviz": "graphviz for Python",
     "libreoffice-calc-nogui": "LibreOffice (soffice --headless --convert-to)",
+    "pandoc": "pandoc (slides.md to slides.pptx)",
     "poppler-utils": "poppler-utils (pdftotext, pdftoppm)",
     "tesseract-ocr": "tesseract",
     "r-recommended": "R's recommended packages",
