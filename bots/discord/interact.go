@@ -274,6 +274,7 @@ func (d *Discord) ask(ctx context.Context, it interaction, ch channel, by sessio
 	if !isID(posted.ID) {
 		return "", fmt.Errorf("discord: a message without an id")
 	}
+	defer d.lanes.hold(posted.ID)()
 	thread, err := d.threadOn(ctx, ch, posted.ID, titleOf(text))
 	if err != nil {
 		return "", err
@@ -330,6 +331,7 @@ func (d *Discord) onMessage(ctx context.Context, it interaction, ch channel, by 
 	case len(files) == 0:
 		return "That message has no files.", nil
 	}
+	defer d.lanes.hold(m.ID)()
 	thread, err := d.threadOn(ctx, ch, m.ID, titleOf(m.Content))
 	if err != nil {
 		return "", err

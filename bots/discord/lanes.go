@@ -15,8 +15,10 @@ const (
 	laneRoom    = 256 // events that wait in one channel; what is more is read by REST
 	lanesAtOnce = 16  // channels worked on at a time
 	maxLanes    = 5000
-	maxMarks    = 10000 // channels of which is known how far they were read
-	flushEvery  = time.Second
+	// maxHeld are lanes more that somebody holds who is at work on another.
+	maxHeld    = lanesAtOnce + interactionsAtOnce
+	maxMarks   = 10000 // channels of which is known how far they were read
+	flushEvery = time.Second
 	// threadsKnown are the latest threads of the store that are read even if
 	// they have no mark.
 	threadsKnown = 1000
@@ -54,6 +56,8 @@ type lane struct {
 	queue  []event
 	behind bool   // messages were missed: they are read first
 	after  string // the message they are read after; "": the channel's mark
+	held   int    // how many hold it; see hold
+	busy   bool   // it is in start, or is worked on
 }
 
 type lanes struct {
@@ -73,7 +77,7 @@ type lanes struct {
 }
 
 func newLanes(d *Discord) *lanes {
-	return &lanes{d: d, start: make(chan string, maxLanes), lanes: map[string]*lane{},
+	return &lanes{d: d, start: make(chan string, maxLanes+maxHeld), lanes: map[string]*lane{},
 		marks: map[string]string{}, dirty: map[string]string{}}
 }
 
@@ -180,9 +184,41 @@ func (l *lanes) lane(ch string) *lane {
 		}
 		ln = &lane{}
 		l.lanes[ch] = ln
-		l.start <- ch // as much room as there may be lanes
+		l.begin(ch, ln)
 	}
 	return ln
+}
+
+// begin has a lane worked on, if it isn't and nobody holds it; the lock is held.
+func (l *lanes) begin(ch string, ln *lane) {
+	if ln.held == 0 && !ln.busy {
+		ln.busy = true
+		l.start <- ch // as much room as there may be lanes
+	}
+}
+
+// hold has nothing done in a channel until the function it returns is called.
+// What may become a thread's first message holds that thread, which has its id:
+// on Discord the thread is open before the message is in the store, and until
+// then a reply in it would be taken for somebody else's talk.
+func (l *lanes) hold(ch string) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ln := l.lanes[ch]
+	if ln == nil {
+		ln = &lane{}
+		l.lanes[ch] = ln
+	}
+	ln.held++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if ln.held--; ln.held == 0 && !ln.busy && !ln.behind && len(ln.queue) == 0 {
+			delete(l.lanes, ch)
+			return
+		}
+		l.begin(ch, ln)
+	}
 }
 
 // reconnected has the channels read that were last heard of.
@@ -254,6 +290,10 @@ func (l *lanes) work(ctx context.Context, ch string) {
 		l.mu.Lock()
 		ln := l.lanes[ch]
 		switch {
+		case ln.held > 0:
+			ln.busy = false // whoever lets go of it last has it worked on
+			l.mu.Unlock()
+			return
 		case ln.behind:
 			after := cmp.Or(ln.after, l.marks[ch], l.newest)
 			ln.behind, ln.after = false, ""
@@ -275,6 +315,9 @@ func (l *lanes) work(ctx context.Context, ch string) {
 // handle does one event, trying until it is done or can't be. A message's
 // mark moves once it is safe in the store.
 func (l *lanes) handle(ctx context.Context, e event) {
+	if e.what == created {
+		defer l.hold(e.m.ID)()
+	}
 	done := l.try(ctx, e.m.Channel, func() error { return l.d.happened(ctx, e) })
 	if !done || e.what != created {
 		return
@@ -284,9 +327,8 @@ func (l *lanes) handle(ctx context.Context, e event) {
 	l.set(e.m.Channel, e.m.ID)
 }
 
-// serve has a thread read that was just opened on message id: what was written
-// in it before that message was in the store has been passed over, as for
-// somebody else.
+// serve has a thread read that was just opened on message id: a process that
+// died in between, or another one, may have passed over what was written in it.
 func (l *lanes) serve(ch, id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -100,7 +100,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 	form, ref := readForm(r)
 	if ref == nil {
 		var body any
-		body, ref = s.route(r, parts, form)
+		body, ref = s.call(r, parts, form)
 		if ref == nil {
 			status := http.StatusOK
 			if body == nil {
@@ -154,9 +154,23 @@ func readForm(r *http.Request) (form, *refusal) {
 
 var notFound = &refusal{status: http.StatusNotFound, message: "404: Not Found"}
 
-func (s *Server) route(r *http.Request, p []string, f form) (any, *refusal) {
+// call carries out a request. Its answer is made into text while nobody can
+// change what it is made of.
+func (s *Server) call(r *http.Request, p []string, f form) (any, *refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	body, ref := s.route(r, p, f)
+	if ref != nil || body == nil {
+		return nil, ref
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // it is all maps and structs of texts and numbers
+	}
+	return json.RawMessage(text), nil
+}
+
+func (s *Server) route(r *http.Request, p []string, f form) (any, *refusal) {
 	at := func(i int) string {
 		if i < len(p) {
 			return p[i]
