@@ -55,6 +55,8 @@ var hostiles = []hostile{
 	// Processes.
 	{name: "Threads", code: "import threading, time\nfor _ in range(2000): threading.Thread(target=time.sleep, args=(1,)).start()", want: sandbox.Failed, says: "can't start new thread"},
 	{name: "KillsEverybody", code: "import os\ntry: os.kill(-1, 9)\nfinally: os.kill(os.getpid(), 9)", want: sandbox.KernelDied, lost: true},
+	{name: "SaysAndDies", code: "import os\nprint('last words', flush=True)\nos._exit(3)", want: sandbox.KernelDied, lost: true, says: "last words"},
+	{name: "ClosesItsDescriptors", code: "import os\nos.closerange(3, 100)", want: sandbox.KernelDied, lost: true},
 	{name: "KillsTheAgent", code: "import os\nos.kill(1, 9)", want: sandbox.Failed, says: "PermissionError"},
 	{name: "LeavesAJob", language: sandbox.Bash, code: "sleep 1000 &\necho left", says: "left"},
 	{name: "LeavesAFork", code: "import os, time\nif os.fork() == 0: time.sleep(1000)\nprint('parent')", says: "parent"},

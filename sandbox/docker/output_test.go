@@ -46,6 +46,25 @@ var shownCases = []shown{
 		data: map[string]string{"text/markdown": "a⟨U+202E⟩b", "text/html": "a⟨U+202E⟩b", "text/latex": "a⟨U+202E⟩b", "text/plain": "a⟨U+202E⟩b"}},
 	{name: "Getpass", code: "import getpass\ngetpass.getpass()", want: sandbox.Failed, err: "nobody can type"},
 
+	{name: "AnErrorWithoutWords", code: "class Mute(Exception):\n    def __str__(self): raise Mute()\nraise Mute", want: sandbox.Failed, err: "Mute:"},
+	{name: "ManyLines", code: "for i in range(10_000): print(i, end=' ')", out: numbers(10_000)},
+	{name: "ManyFlushes", code: "for i in range(2_000): print(i, end=' ', flush=True)", out: numbers(2_000)},
+	{name: "TextAndDisplays", code: "for i in range(3):\n    print(i, end=' ')\n    display(i)", out: numbers(3), types: "text/plain, text/plain, text/plain"},
+	{name: "AProgramToStdout", code: "import subprocess, sys\nprint('1')\nsubprocess.run(['echo', '2'], stdout=sys.stdout);", out: "1\n2\n"},
+	{name: "AThread", code: "import threading\nthread = threading.Thread(target=print, args=('from a thread',))\nthread.start()\nthread.join()", out: "from a thread\n"},
+	{name: "AThreadGoesOn", code: "threading.Timer(0.2, print, ('late',)).start()"},
+	{name: "AndIsHeard", code: "import time\ntime.sleep(0.4)", out: "late\n"},
+
+	// Forks of the kernel, of which Python warns.
+	{name: "AFork", code: "import os\nif os.fork() == 0:\n    print('child')\n    os._exit(0)\nos.wait()\nprint('parent')", out: "child\nparent\n", err: "multi-threaded"},
+	{name: "AForkDisplays", code: "if os.fork() == 0:\n    display(HTML('x' * 1_000_000))\n    os._exit(0)\nos.wait();", types: "text/html", err: "multi-threaded"},
+	{name: "AForkGoesOn", code: "child = os.fork()\nif child: os.waitpid(child, 0)\nprint('parent' if child else 'child')", out: "child\nparent\n", err: "multi-threaded"},
+	{name: "AForkFails", code: "if os.fork() == 0: raise ValueError('of the child')\nos.wait();", err: "ValueError: of the child"},
+	{name: "ForksAtOnce", code: `
+import functools, multiprocessing
+with multiprocessing.get_context('fork').Pool(2) as pool:
+    pool.map(functools.partial(print, end=''), ['x' * 70_000 + '\n'] * 2, chunksize=1);`, out: strings.Repeat(strings.Repeat("x", 70_000)+"\n", 2)},
+
 	// Displays.
 	{name: "HTML", code: "display(HTML('<b>x</b>'))", types: "text/html", data: map[string]string{"text/html": "<b>x</b>"}},
 	{name: "Markdown", code: "Markdown('# x')", types: "text/markdown", data: map[string]string{"text/markdown": "# x"}},

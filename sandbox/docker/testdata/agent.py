@@ -2,15 +2,22 @@
 
 import asyncio
 import base64
+import json
+import os
 import random
+import signal
+import socket
 import sys
 import unittest
 
+sys.path.insert(0, "/opt/threadbook/agent/languages/python")
 sys.path.insert(0, "/opt/threadbook/agent")
 
 import displays
 import files
+import link
 import outbox
+import packets
 import sink
 import text
 import watchdog
@@ -300,6 +307,113 @@ class Outbox(unittest.TestCase):
         box.detach()
         box.follow(0)
         self.assertEqual(pipe.lines, [])
+
+
+class Packets(unittest.TestCase):
+    def test_round_trip(self):
+        joined = packets.Joined(10 * packets.PACKET)
+        for size in (0, 1, packets.PACKET, packets.PACKET + 1, 5 * packets.PACKET):
+            data = os.urandom(size)
+            *parts, last = packets.cut(data)
+            self.assertTrue(all(len(part) <= packets.MAX_PACKET for part in (*parts, last)))
+            for part in parts:
+                self.assertIsNone(joined.add(part))
+            self.assertEqual(joined.add(last), data)
+
+    def test_senders_mix(self):
+        joined, data = packets.Joined(1 << 20), {}
+        lines = []
+        for sender in (1, 2, 3):
+            data[sender] = os.urandom(3 * packets.PACKET)
+            lines.append([sender.to_bytes(4, "little") + p[4:] for p in packets.cut(data[sender])])
+        found = [joined.add(packet) for row in zip(*lines) for packet in row]
+        self.assertEqual([one for one in found if one is not None], list(data.values()))
+
+    def test_too_large(self):
+        joined = packets.Joined(2 * packets.PACKET)
+        with self.assertRaises(packets.TooLarge):
+            for packet in packets.cut(b"x" * 3 * packets.PACKET):
+                joined.add(packet)
+        for packet in packets.cut(b"after"):
+            self.assertEqual(joined.add(packet), b"after")
+
+
+class Link(unittest.TestCase):
+    def setUp(self):
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(self.ours.close)
+        self.joined = packets.Joined(1 << 24)
+        self.link = link.Link(theirs.detach())
+
+    def received(self):
+        """The text that came, of both streams together."""
+        text = ""
+        try:
+            while True:
+                data = self.joined.add(self.ours.recv(packets.MAX_PACKET, socket.MSG_DONTWAIT))
+                for line in (data or b"").split(b"\n"):
+                    text += json.loads(line)[2]["text"] if line else ""
+        except BlockingIOError:
+            return text
+
+    def test_order(self):
+        for i in range(100):
+            self.link.write(("stdout", "stderr")[i % 3 == 0], f"{i} ")
+        self.link.write("stdout", "")
+        self.link.flush()
+        self.assertEqual(self.received(), "".join(f"{i} " for i in range(100)))
+
+    def test_an_interrupt_loses_and_repeats_nothing(self):
+        class Pestered:
+            def send(self, packet, send=self.link._socket.send):
+                os.kill(os.getpid(), signal.SIGINT)
+                send(packet)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        stock, self.link._socket = self.link._socket, Pestered()
+        self.addCleanup(stock.close)
+        self.addCleanup(signal.signal, signal.SIGINT, self.link.take_interrupts())
+        for i in range(3):
+            self.link.write("stdout", f"{i} ")
+            with self.assertRaises(KeyboardInterrupt):
+                self.link.flush()
+        self.assertEqual(self.received(), "0 1 2 ")
+
+    def test_a_fork_does_not_send_what_waits(self):
+        self.link.write("stdout", "the parent's ")
+        if (child := os.fork()) == 0:
+            self.link.write("stdout", "the child's ")
+            os._exit(0)
+        os.waitpid(child, 0)
+        self.link.flush()
+        self.assertEqual(self.received(), "the child's the parent's ")
+
+    def test_nobody_listens(self):
+        self.ours.close()
+        self.link.write("stdout", "x")
+        self.link.flush()
+        self.assertFalse(self.link._waiting)
+
+
+class Writer(unittest.TestCase):
+    def test_what_the_pipe_does_not_take_is_kept(self):
+        async def run():
+            reading, writing = os.pipe()
+            writer, lines = wire.Writer(writing), [b"%d" % i * 7_000 + b"\n" for i in range(200)]
+            for line in lines:
+                writer.write(line)
+            found, want = b"", b"".join(lines)
+            os.set_blocking(reading, False)
+            while len(found) < len(want):
+                await asyncio.sleep(0)
+                try:
+                    found += os.read(reading, 10_000)
+                except BlockingIOError:
+                    pass
+            await writer.drain()
+            self.assertEqual(found, want)
+
+        asyncio.run(asyncio.wait_for(run(), 10))
 
 
 class Files(unittest.TestCase):

@@ -1,7 +1,8 @@
-"""Drives a Jupyter kernel: its process, its sockets, one cell at a time.
+"""A kernel that speaks Jupyter's protocol: its process, one cell at a time, its messages.
 
-The transport is ipc, in a folder of the user's, so that no port is open and
-nothing depends on a network; it is tcp for a kernel that knows nothing else.
+How the messages come and go is the subclasses': zeromq.py has Jupyter's own way,
+languages/python a shorter one.
+
 There is no heartbeat: the death of the process says all that a heartbeat would,
 and costs nothing while idle.
 
@@ -11,54 +12,57 @@ they are believed only as far as they concern that code's own output.
 
 import asyncio
 import collections
-import contextlib
-import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
-import tempfile
 
-import limits
 import processes
 from children import how_it_ended
 from languages import Died, NotStarted, Outcome
 
 START_TIMEOUT = 20.0  # seconds from the process to its first answer
-RESEND_EVERY = 0.03  # seconds between questions to a kernel that isn't heard yet
 # A cell has ended when the kernel has both answered and said that it is idle.
 # An interrupt at the wrong moment, or a message over MAX_MESSAGE, costs one of
 # the two; the other then counts after this long a silence.
 SETTLE = 2.0
-# A larger message cuts the connection for good, before it is in memory. The
-# kernels of sandbox/image send none; code can.
+# The most that is taken in. The kernels of sandbox/image send no larger message;
+# code can, and is told that it is lost.
 MAX_MESSAGE = 64 << 20
-MAX_WAITING = 100  # messages; after that the kernel has to wait
 MAX_LATE = 16 << 10  # characters kept of what comes when no cell runs
 
 CONNECTIONS = "/run/threadbook"
 
-_PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
-
 
 class Kernel:
-    """A Jupyter kernel. Subclasses say how to start it."""
+    """A kernel. Subclasses say how to start it, and how to reach it."""
 
     environment = {}  # beside the agent's
-    transport = "ipc"
     straggling = 0.0  # seconds that a cell's value may come after the cell's end
 
     def __init__(self, children, user_limits):
         self._children, self._limits = children, user_limits
-        self._child = self._client = None
-        self._shell = self._answers = self._broadcasts = None
+        self._child = None
         self._starting = None
         self._cell = None  # what runs now
         self._late = collections.deque(maxlen=64)
 
-    def command(self, connection_file):
+    async def _open(self):
+        """Starts the process and returns once it can take a cell; raises NotStarted."""
         raise NotImplementedError
+
+    def _close(self):
+        """Lets go of a process that has ended, or is to."""
+        raise NotImplementedError
+
+    async def _request(self, cell, code, silent):
+        """Has the kernel run code; the cell's message is then the request's id."""
+        raise NotImplementedError
+
+    def _take(self):
+        """Takes what a kernel that has ended had still sent."""
+
+    def _not_heard(self):
+        """A cell's end was lost, and maybe other messages."""
 
     def confine(self):
         """Makes the calling process the user's. For a child, before its exec."""
@@ -116,28 +120,15 @@ class Kernel:
     async def _run(self, code, sink, *, silent):
         cell = self._cell = _Cell(sink, self.straggling)
         try:
-            cell.message = await self._ask(
-                "execute_request",
-                {
-                    "code": code,
-                    "silent": silent,
-                    "store_history": not silent,
-                    "user_expressions": {},
-                    "allow_stdin": False,
-                    "stop_on_error": False,
-                },
-            )
+            await self._request(cell, code, silent)
             await asyncio.wait(
                 (cell.ended, self._child.ended), return_when=asyncio.FIRST_COMPLETED
             )
             if not cell.ended.done():
+                self._take()
                 raise Died(self._child.ended.result())
             if not cell.heard_end:
-                # What was lost must have been more than MAX_MESSAGE, which has
-                # cut the connection.
-                self._listen()
-                if sink is not None:
-                    sink.write("stderr", "[output was too large to be passed on, and is lost]\n")
+                self._not_heard()
             return self.tidy(cell.outcome)
         finally:
             self._cell = None
@@ -147,79 +138,28 @@ class Kernel:
 
     async def _start(self):
         self._close()
-        folder = tempfile.mkdtemp(prefix=".kernel-", dir="/tmp")
-        os.chown(folder, limits.USER, limits.USER)
-        info = {
-            **_ADDRESSES[self.transport](folder),
-            "key": secrets.token_hex(32),
-            "signature_scheme": "hmac-sha256",
-            "kernel_name": "",
-        }
-        connection_file = f"{CONNECTIONS}/{os.path.basename(folder)}.json"
-        with open(connection_file, "w", opener=_private) as file:
-            os.chown(file.fileno(), 0, limits.USER)
-            json.dump(info, file)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._open()
+        except TimeoutError:
+            self.kill()
+            raise NotStarted(f"it was not up after {START_TIMEOUT:.0f} s") from None
+        self._late.clear()  # remarks of its start
+
+    def _spawn(self, argv, **options):
         try:
             self._child = self._children.spawn(
-                self.command(connection_file),
+                argv,
                 self.confine,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/workspace",
                 env={**os.environ, **self.environment},
+                **options,
             )
         except (OSError, subprocess.SubprocessError) as err:
             raise NotStarted(str(err)) from None
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await self._connect(info)
-        except TimeoutError:
-            self.kill()
-            raise NotStarted(f"it was not up after {START_TIMEOUT:.0f} s") from None
-        finally:
-            os.unlink(connection_file)
-
-    async def _connect(self, info):
-        # Late, so that the kernel's own imports go on at the same time.
-        import zmq
-        import zmq.asyncio
-        from jupyter_client.asynchronous import AsyncKernelClient
-
-        context = zmq.asyncio.Context()
-        context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
-        context.setsockopt(zmq.RECONNECT_IVL, 10)
-        context.setsockopt(zmq.RCVHWM, MAX_WAITING)
-        self._client = client = AsyncKernelClient(context=context)
-        client.load_connection_info(info)
-        self._shell = client.connect_shell()
-        loop = asyncio.get_running_loop()
-        heard, answered = loop.create_future(), loop.create_future()
-        self._listen(heard)
-        self._answers = asyncio.ensure_future(self._receive(self._shell, self._on_shell, answered))
-        # One question until the kernel is up, or it would find a queue of them.
-        # Its broadcasts are heard some time after its first answer: ask until
-        # they are.
-        await self._ask("kernel_info_request", {})
-        await self._first(answered)
-        while not heard.done():
-            await self._ask("kernel_info_request", {})
-            await self._first(heard, timeout=RESEND_EVERY)
-        self._late.clear()  # remarks of its start
-
-    def _listen(self, heard=None):
-        """Hears the kernel's broadcasts, from now on over a new connection."""
-        if self._broadcasts is not None:
-            self._broadcasts.cancel()
-        socket = self._client.connect_iopub()
-        self._broadcasts = asyncio.ensure_future(self._receive(socket, self._on_iopub, heard))
-
-    async def _ask(self, kind, content):
-        """Sends a request and returns its id."""
-        session = self._client.session
-        message = session.msg(kind, content)
-        await self._shell.send_multipart(session.serialize(message))
-        return message["header"]["msg_id"]
 
     async def _first(self, sign, timeout=None):
         """Waits for a sign of life, or of death."""
@@ -230,39 +170,17 @@ class Kernel:
         if ended.done():
             raise NotStarted(f"it {how_it_ended(ended.result())}")
 
-    def _close(self):
-        for task in (self._answers, self._broadcasts):
-            if task is not None:
-                task.cancel()
-        self._answers = self._broadcasts = None
-        if self._client is not None:
-            self._client.context.destroy(linger=0)
-            self._client = None
-
     # Messages.
 
-    async def _receive(self, socket, handle, first=None):
-        session = self._client.session
-        with socket:
-            while True:
-                frames = await socket.recv_multipart()
-                if first is not None and not first.done():
-                    first.set_result(None)
-                try:
-                    _, parts = session.feed_identities(frames)
-                    handle(session.deserialize(parts))
-                except Exception:  # whatever the user's code may have made of it
-                    pass
-                # A socket that always has more would keep the loop from the
-                # time limits and the host.
-                await asyncio.sleep(0)
+    def _too_large(self):
+        if self._cell is not None and self._cell.sink is not None:
+            self._cell.sink.write("stderr", "[output was too large to be passed on, and is lost]\n")
 
-    def _on_shell(self, message):
-        if self._cell is not None and message["parent_header"].get("msg_id") == self._cell.message:
-            self._cell.reply(message["content"])
+    def _is_ours(self, of):
+        return self._cell is not None and of == self._cell.message
 
-    def _on_iopub(self, message):
-        kind, content = message["msg_type"], message["content"]
+    def _heard(self, kind, of, content):
+        """Takes a message that is not the answer to a request."""
         cell = self._cell
         if cell is None:
             # A thread of an earlier cell: shown with the next one.
@@ -270,7 +188,7 @@ class Kernel:
                 self._late.append((_stream(content), content["text"][:MAX_LATE]))
             return
         cell.heard(kind)
-        ours = message["parent_header"].get("msg_id") == cell.message
+        ours = self._is_ours(of)
         if kind == "status" and ours and content["execution_state"] == "idle":
             cell.idle()
         elif kind == "error" and ours:
@@ -342,31 +260,5 @@ class _Cell:
             self.ended.set_result(None)
 
 
-def _ipc(folder):
-    return {
-        "transport": "ipc",
-        "ip": f"{folder}/socket",
-        **{port: number for number, port in enumerate(_PORTS, 1)},
-    }
-
-
-def _tcp(_):
-    # Held together, so that all differ; let go, so that the kernel can have
-    # them. Should something else of the user's be faster, it doesn't start.
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in _PORTS]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-    return {"transport": "tcp", "ip": "127.0.0.1", **dict(zip(_PORTS, numbers))}
-
-
-_ADDRESSES = {"ipc": _ipc, "tcp": _tcp}
-
-
 def _stream(content):
     return "stderr" if content["name"] == "stderr" else "stdout"
-
-
-def _private(path, flags):
-    return os.open(path, flags | os.O_EXCL, 0o640)

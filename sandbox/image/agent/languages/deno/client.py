@@ -12,7 +12,7 @@ comes it doesn't reach: such a cell loses its kernel at the second interrupt.
 import asyncio
 import re
 
-from languages import jupyter
+from languages import zeromq
 
 PROGRAM = "/usr/local/bin/deno"
 
@@ -32,7 +32,7 @@ _ADVICE = (
 )
 
 
-class Deno(jupyter.Kernel):
+class Deno(zeromq.Kernel):
     transport = "tcp"
     # It sends what a cell wrote and its value by other ways than the message that
     # the cell has ended: in one cell of twenty they come later, by 0.1 to 15 ms.

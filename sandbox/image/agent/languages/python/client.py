@@ -1,16 +1,26 @@
-"""Python: ipykernel, started with the agent, so that it is up before the first cell."""
+"""Python: ipykernel, started with the agent, so that it is up before the first cell.
 
+It has no sockets of Jupyter's but one of a pair, see link.py.
+"""
+
+import asyncio
+import contextlib
+import json
 import os
 import re
 import signal
+import socket
 import sys
 
 from languages import Outcome, jupyter
+from languages.python import packets
 
 LAUNCHER = "/opt/threadbook/agent/languages/python/kernel.py"
 
 
-# A new limit is worth the 5 ms of telling the kernel where it differs by this.
+LAST_PACKETS = 16  # that are read of a kernel that has ended; some three wait at most
+
+# A new limit is worth the time of telling the kernel where it differs by this.
 WORTH_IT = 32 << 20
 
 # Run in the kernel, in a namespace of their own.
@@ -33,13 +43,83 @@ class Python(jupyter.Kernel):
         super().__init__(children, user_limits)
         self._address_space = 0
         self._reseed = False
+        self._socket = self._packets = None
+        self._asked = 0
 
     environment = _ENVIRONMENT
 
-    def command(self, connection_file):
+    async def _open(self):
         self._address_space = 0
         self._reseed = False
-        return [sys.executable, LAUNCHER, "-f", connection_file]
+        self._packets = packets.Joined(jupyter.MAX_MESSAGE)
+        loop = asyncio.get_running_loop()
+        self._up = loop.create_future()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            number = theirs.fileno()
+            self._spawn([sys.executable, LAUNCHER, str(number)], pass_fds=(number,))
+        self._socket.setblocking(False)
+        loop.add_reader(self._socket, self._receive)
+        await self._first(self._up)
+
+    def _close(self):
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    async def _request(self, cell, code, silent):
+        self._asked += 1
+        cell.message = str(self._asked)
+        request = json.dumps({"id": cell.message, "code": code, "silent": silent}).encode()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # it has ended; that is told in its own way
+            for packet in packets.cut(request):
+                await loop.sock_sendall(self._socket, packet)
+
+    def _receive(self):
+        """Takes a packet. Not more: the time limits and the host have their turns too."""
+        try:
+            packet = self._socket.recv(packets.MAX_PACKET)
+        except BlockingIOError:
+            return False
+        except OSError:
+            packet = b""
+        if not packet:
+            # No process holds the other end: the kernel has ended, or has closed it.
+            asyncio.get_running_loop().remove_reader(self._socket)
+            if self.running:
+                os.kill(self._child.pid, signal.SIGKILL)
+            return False
+        with contextlib.suppress(Exception):  # whatever the user's code may have made of it
+            self._put(packet)
+        return True
+
+    def _put(self, packet):
+        try:
+            data = self._packets.add(packet)
+        except packets.TooLarge:
+            self._too_large()
+            return
+        for line in (data or b"").split(b"\n"):
+            with contextlib.suppress(Exception):
+                if line:
+                    self._message(*json.loads(line))
+
+    def _message(self, kind, of, content):
+        if kind == "ready":
+            self._up.set_result(None)
+        elif kind != "reply":
+            self._heard(kind, of, content)
+        elif self._is_ours(of):
+            self._cell.heard_end = True
+            self._cell.reply(content)
+
+    def _take(self):
+        # A fork of it may go on sending.
+        for _ in range(LAST_PACKETS):
+            if not self._receive():
+                return
 
     async def warm(self):
         """Loads the libraries that most cells use."""

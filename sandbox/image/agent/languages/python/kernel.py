@@ -4,13 +4,18 @@ Runs as the user. Nothing here is a limit or a safeguard: the code of the cells
 can undo all of it, and harms nothing but its own output. It gives tracebacks
 without colours, figures as PNG with their data, tables as rows too, output of
 streams in the order written, and words that fit where the stock ones speak of notebooks.
+
+It is ipykernel without its sockets: link.py says what is in their place, and why.
 """
 
 import lean  # isort: skip  (before whatever imports IPython)
 
+import asyncio
 import contextlib
 import ctypes
 import gc
+import json
+import logging
 import os
 import re
 import resource
@@ -22,13 +27,15 @@ import traceback
 import charts
 import drawings
 import figures
+import link
 import output
+import packets
 import plots
 import tables
-import zmq
 from IPython.core.error import StdinNotImplementedError
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
+from tornado.ioloop import IOLoop
 from traitlets.config import Config
 
 FIGURE_DPI = 144  # sharp on a phone, some 80 KB a chart
@@ -45,7 +52,7 @@ _OUR_FRAMES = re.compile(r"^  File (?:\S*/IPython/|/opt/threadbook/).*\n(?:    .
 _PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "application/pdf")
 
 # Ours, under names that a file of the workspace may have.
-_MODULES = (charts, drawings, figures, output, plots, tables)
+_MODULES = (charts, drawings, figures, link, output, packets, plots, tables)
 
 NO_INPUT = "nobody can type into a running cell: put the value into the code instead of input()"
 
@@ -59,22 +66,85 @@ class Kernel(IPythonKernel):
     def getpass(self, prompt="", stream=None):
         raise StdinNotImplementedError(NO_INPUT)
 
+    def start(self):
+        self.io_loop = IOLoop.current()
+        self._process = os.getpid()
+        self._running = None
+        self.session.link.start()
+        self.session.link.listen(self.io_loop.asyncio_loop, self._begin)
+        self._tell("ready", None, {})
+
+    def _begin(self, request):
+        self._running = asyncio.ensure_future(self._run(json.loads(request)))
+
+    async def _run(self, request):
+        """Runs code, and says how it ended."""
+        message = self.session.msg("execute_request", request)
+        message["header"]["msg_id"] = message["msg_id"] = request["id"]
+        self.set_parent([], message)
+        self.pre_handler_hook()
+        try:
+            silent = request["silent"]
+            reply = await self.do_execute(request["code"], silent, not silent, {}, False)
+            self.post_handler_hook()
+        except BaseException as err:  # an interrupt outside of the code, above all
+            self.post_handler_hook()
+            reply = _failure(err)
+        if os.getpid() != self._process:
+            self.session.link.flush()
+            os._exit(0)  # a fork that went on to the cell's end
+        self._tell("reply", request["id"], reply)
+
+    def _tell(self, kind, of, content):
+        try:
+            self.session.link.put(kind, of, content)
+            self.session.link.flush()
+        except Exception as err:  # no memory for it, say; a cell must end all the same
+            self.session.link.put(kind, of, _failure(err))
+            self.session.link.flush()
+
+    def enter_eventloop(self):
+        pass  # of a toolkit for windows, and there is no screen
+
+    def pre_handler_hook(self):
+        self.saved_sigint_handler = self.session.link.take_interrupts()
+
+
+def _failure(err):
+    """The reply of a cell that failed where IPython did not expect it."""
+    name = type(err).__name__
+    words = "".join(traceback.format_exception_only(err)).strip()
+    value = words.removeprefix(name).removeprefix(": ")
+    return {"status": "error", "ename": name, "evalue": value, "traceback": [words]}
+
 
 class App(IPKernelApp):
+    """ipykernel's own, but for its sockets."""
+
     kernel_class = Kernel
 
-    def init_iopub(self, context):
-        # The stock socket drops output once 1,000 messages wait; this one makes
-        # the program wait.
-        context.setsockopt(zmq.SNDHWM, 100)
-        context.setsockopt(zmq.XPUB_NODROP, 1)
-        super().init_iopub(context)
+    def init_kernel(self):
+        self.kernel = self.kernel_class.instance(
+            parent=self,
+            session=self.session,
+            log=self.log,
+            profile_dir=self.profile_dir,
+            user_ns=self.user_ns,
+        )
+
+    def init_sockets(self):
+        self.configure_tornado_logger()  # or it would configure everybody's
+
+    def _without(self):
+        pass
+
+    init_connection_file = write_connection_file = log_connection_info = init_heartbeat = _without
 
 
 def _config():
     config = Config()
     config.IPKernelApp.outstream_class = "output.Stream"
-    config.Session.packer = "output.pack"
+    config.IPKernelApp.log_level = logging.CRITICAL  # nobody reads it
     config.HistoryManager.enabled = False  # a database and a thread for nobody
     config.InteractiveShell.colors = "NoColor"
     config.InteractiveShell.xmode = "Plain"
@@ -169,8 +239,9 @@ def main():
     cache = os.environ.get("MPLCONFIGDIR")
     if cache and not os.path.exists(cache) and os.path.isdir("/opt/mpl"):
         shutil.copytree("/opt/mpl", cache)
-    app = App.instance(config=_config())
-    app.initialize(sys.argv[1:])
+    session = link.Session(link=link.Link(int(sys.argv[1])))
+    app = App.instance(config=_config(), session=session)
+    app.initialize([])
     lean.restore()
     # Names of ours must not be what a cell's import finds.
     sys.path.remove(os.path.dirname(os.path.abspath(__file__)))

@@ -4,7 +4,7 @@ import json
 import re
 import resource
 
-from languages import Outcome, jupyter
+from languages import Outcome, zeromq
 
 PROGRAM = "/usr/bin/R"
 PROFILE = "/opt/threadbook/agent/languages/r/kernel.R"
@@ -20,7 +20,7 @@ _SAYS_ERROR = re.compile(r"^Error(?:: | in )")
 _NO_MEMORY = re.compile(r"cannot allocate (?:vector|memory|buffer)|memory exhausted")
 
 
-class R(jupyter.Kernel):
+class R(zeromq.Kernel):
     def command(self, connection_file):
         return [
             *(PROGRAM, "--no-echo", "--no-save", "--no-restore", "--no-init-file"),
