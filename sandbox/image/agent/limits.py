@@ -122,8 +122,12 @@ class Limits:
 
 def _mapped(pid):
     """Bytes that a process has mapped, and of these has in memory."""
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        size, resident = file.read().split()[:2]
+    # Before each cell: an open file would ask the system six things more.
+    file = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size, resident = os.read(file, 256).split()[:2]
+    finally:
+        os.close(file)
     return int(size) * PAGE, int(resident) * PAGE
 
 

@@ -67,13 +67,13 @@ class Watchdog:
             await asyncio.sleep(INTERVAL)
 
     async def _watch(self):
-        look_at_disk = 0.0
+        look_at_disk = grown = 0  # it has just been looked at both
         while True:
+            await asyncio.sleep(FAST_INTERVAL if grown > FAST else INTERVAL)
             grown = self._look_at_memory()
             if time.monotonic() >= look_at_disk:
                 self._look_at_disk(self._limits.disk_used())
                 look_at_disk = time.monotonic() + DISK_EVERY
-            await asyncio.sleep(FAST_INTERVAL if grown > FAST else INTERVAL)
 
     def _is_over(self, used):
         return 0 < self._limits.memory < used
