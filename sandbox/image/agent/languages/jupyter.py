@@ -13,12 +13,11 @@ they are believed only as far as they concern that code's own output.
 import asyncio
 import collections
 import os
-import signal
 import subprocess
 
-import processes
 from children import how_it_ended
 from languages import Died, NotStarted, Outcome
+from languages.program import Program
 
 START_TIMEOUT = 20.0  # seconds from the process to its first answer
 # A cell has ended when the kernel has both answered and said that it is idle.
@@ -33,15 +32,14 @@ MAX_LATE = 16 << 10  # characters kept of what comes when no cell runs
 CONNECTIONS = "/run/threadbook"
 
 
-class Kernel:
+class Kernel(Program):
     """A kernel. Subclasses say how to start it, and how to reach it."""
 
     environment = {}  # beside the agent's
     straggling = 0.0  # seconds that a cell's value may come after the cell's end
 
     def __init__(self, children, user_limits):
-        self._children, self._limits = children, user_limits
-        self._child = None
+        super().__init__(children, user_limits)
         self._starting = None
         self._cell = None  # what runs now
         self._late = collections.deque(maxlen=64)
@@ -64,10 +62,6 @@ class Kernel:
     def _not_heard(self):
         """A cell's end was lost, and maybe other messages."""
 
-    def confine(self):
-        """Makes the calling process the user's. For a child, before its exec."""
-        self._limits.confine()
-
     async def prepare(self):
         """Called before each cell, with the kernel up; may run code of its own."""
         return Outcome()
@@ -75,14 +69,6 @@ class Kernel:
     def tidy(self, outcome):
         """Leaves of an error what is of use to who wrote the cell."""
         return outcome
-
-    @property
-    def running(self):
-        return self._child is not None and not self._child.ended.done()
-
-    @property
-    def session(self):
-        return self._child.pid if self.running else None
 
     def begin(self):
         """Starts the process and lets it get ready in the background."""
@@ -104,26 +90,11 @@ class Kernel:
         self._late.clear()
         return await self._run(code, sink, silent=False)
 
-    def interrupt(self):
-        self._child.signal_group(signal.SIGINT)
-
-    async def gone(self):
-        if self._child is not None:
-            await asyncio.wait((self._child.ended,))
-
-    def kill(self):
-        if self.running:
-            session = self._child.pid
-            self._child.signal_group(signal.SIGKILL)
-            processes.kill(lambda process: process.session == session)
-
     async def _run(self, code, sink, *, silent):
         cell = self._cell = _Cell(sink, self.straggling)
         try:
             await self._request(cell, code, silent)
-            await asyncio.wait(
-                (cell.ended, self._child.ended), return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._either(cell.ended)
             if not cell.ended.done():
                 self._take()
                 raise Died(self._child.ended.result())
@@ -147,28 +118,21 @@ class Kernel:
         self._late.clear()  # remarks of its start
 
     def _spawn(self, argv, **options):
-        try:
-            self._child = self._children.spawn(
-                argv,
-                self.confine,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/workspace",
-                env={**os.environ, **self.environment},
-                **options,
-            )
-        except (OSError, subprocess.SubprocessError) as err:
-            raise NotStarted(str(err)) from None
+        super()._spawn(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/workspace",
+            env={**os.environ, **self.environment},
+            **options,
+        )
 
     async def _first(self, sign, timeout=None):
         """Waits for a sign of life, or of death."""
-        ended = self._child.ended
-        await asyncio.wait(
-            (sign, ended), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if ended.done():
-            raise NotStarted(f"it {how_it_ended(ended.result())}")
+        await self._either(sign, timeout)
+        if self._child.ended.done():
+            raise NotStarted(f"it {how_it_ended(self._child.ended.result())}")
 
     # Messages.
 

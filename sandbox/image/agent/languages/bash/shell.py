@@ -16,20 +16,16 @@ background waits once the pipe is full and goes on with the next cell.
 """
 
 import asyncio
-import codecs
 import os
 import secrets
-import signal
 import subprocess
 
 import limits
-import processes
 from children import how_it_ended
-from languages import Died, NotStarted, Outcome
+from languages import Died, Outcome
+from languages.program import Program, Streams
 
 SOURCE = "/run/threadbook/cell"  # root's, so that the code can't change it while it runs
-READ = 256 << 10
-MAX_PIPE = 1 << 20  # the most that a pipe can be made to hold
 
 # No job control: the jobs are in the shell's own process group, and get its
 # interrupts. Options a cell has set to be strict don't outlive it, for with
@@ -46,19 +42,8 @@ _CELL = (
 _ENVIRONMENT = {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat", "USER": "user"}
 
 
-class Shell:
-    def __init__(self, children, user_limits):
-        self._children, self._limits = children, user_limits
-        self._child = None
-        self._pipes = None
-
-    @property
-    def running(self):
-        return self._child is not None and not self._child.ended.done()
-
-    @property
-    def session(self):
-        return self._child.pid if self.running else None
+class Shell(Program):
+    _pipes = None
 
     async def ready(self):
         if not self.running:
@@ -71,9 +56,7 @@ class Shell:
         cell = _Cell(word, self._pipes, sink)
         try:
             self._pipes.command(_CELL, source=SOURCE, word=word)
-            await asyncio.wait(
-                (cell.ended, self._child.ended), return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._either(cell.ended)
         finally:
             cell.close()
         if cell.ended.done():
@@ -83,39 +66,19 @@ class Shell:
             raise Died(code)
         return _outcome(code, ", which ended the shell")
 
-    def interrupt(self):
-        self._child.signal_group(signal.SIGINT)
-
-    async def gone(self):
-        if self._child is not None:
-            await asyncio.wait((self._child.ended,))
-
-    def tighten(self):
-        return False  # a shell holds next to nothing; what it starts is the watchdog's
-
-    def kill(self):
-        if self.running:
-            session = self._child.pid
-            self._child.signal_group(signal.SIGKILL)
-            processes.kill(lambda process: process.session == session)
-
     def _start(self):
         if self._pipes is not None:
             self._pipes.close()
         self._pipes = _Pipes()
-        try:
-            self._child = self._children.spawn(
-                ["/bin/bash", "--norc", "--noprofile", "--noediting", "-i"],
-                self._limits.confine,
-                stdin=self._pipes.commands_in,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=self._pipes.theirs,
-                cwd="/workspace",
-                env={**os.environ, **_ENVIRONMENT},
-            )
-        except (OSError, subprocess.SubprocessError) as err:
-            raise NotStarted(str(err)) from None
+        self._spawn(
+            ["/bin/bash", "--norc", "--noprofile", "--noediting", "-i"],
+            stdin=self._pipes.commands_in,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=self._pipes.theirs,
+            cwd="/workspace",
+            env={**os.environ, **_ENVIRONMENT},
+        )
         self._pipes.command(_BEGIN)
 
 
@@ -127,8 +90,7 @@ class _Pipes:
         self.stdout, self._stdout_in = os.pipe()
         self.stderr, self._stderr_in = os.pipe()
         self.done, self._done_in = os.pipe()
-        for fd in (self.stdout, self.stderr, self.done):
-            os.set_blocking(fd, False)
+        os.set_blocking(self.done, False)
         # The shell has them under the same numbers, and its commands may open
         # them by name, as /dev/stderr.
         self.theirs = (self._stdout_in, self._stderr_in, self._done_in)
@@ -154,36 +116,15 @@ class _Cell:
     """A cell that is running: reads its output, and its exit status at the end."""
 
     def __init__(self, word, pipes, sink):
-        self._word, self._pipes, self._sink = word.encode(), pipes, sink
+        self._word, self._pipes = word.encode(), pipes
         self._said = b""
         self.ended = asyncio.get_running_loop().create_future()
-        decoder = codecs.getincrementaldecoder("utf-8")
-        self._streams = {
-            pipes.stdout: ("stdout", decoder("replace")),
-            pipes.stderr: ("stderr", decoder("replace")),
-        }
-        loop = asyncio.get_running_loop()
-        for fd in self._streams:
-            loop.add_reader(fd, self._read, fd)
-        loop.add_reader(pipes.done, self._done)
+        self._streams = Streams(pipes.stdout, pipes.stderr, sink)
+        asyncio.get_running_loop().add_reader(pipes.done, self._done)
 
     def close(self):
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pipes.done)
-        for fd, (stream, decoder) in self._streams.items():
-            loop.remove_reader(fd)
-            # What the cell wrote before it ended is in the pipe by now. One
-            # read takes it all, and a job that never stops can't hold us.
-            self._read(fd, MAX_PIPE)
-            self._sink.write(stream, decoder.decode(b"", final=True))
-
-    def _read(self, fd, most=READ):
-        try:
-            data = os.read(fd, most)
-        except BlockingIOError:
-            return
-        stream, decoder = self._streams[fd]
-        self._sink.write(stream, decoder.decode(data))
+        asyncio.get_running_loop().remove_reader(self._pipes.done)
+        self._streams.close()
 
     def _done(self):
         # Bounded: commands that find the descriptor may write what they like.

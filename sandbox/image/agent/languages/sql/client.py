@@ -12,20 +12,17 @@ sandbox is read-only.
 """
 
 import asyncio
-import codecs
 import contextlib
 import json
 import os
 import secrets
 import shutil
-import signal
-import subprocess
 
 import files
 import limits
-import processes
 import wire
 from languages import Died, NotStarted, Outcome
+from languages.program import Program, Streams
 
 PROGRAM = "/usr/local/bin/threadbook-sql"
 
@@ -35,23 +32,9 @@ HOMES = ("/var/lib/threadbook-sql", f"{files.WORKSPACE}/{files.TEMPORARY}sql")
 # aggregates have many small ones. What is over it goes to disk.
 SHARE = 0.6
 
-READ = 256 << 10
-MAX_PIPE = 1 << 20  # the most that a pipe can be made to hold
-
-
-class Sql:
-    def __init__(self, children, user_limits):
-        self._children, self._limits = children, user_limits
-        self._child = self._pipes = None
-        self._restarted = False
-
-    @property
-    def running(self):
-        return self._child is not None and not self._child.ended.done()
-
-    @property
-    def session(self):
-        return self._child.pid if self.running else None
+class Sql(Program):
+    _pipes = None
+    _restarted = False
 
     async def ready(self):
         if not self.running:
@@ -65,35 +48,20 @@ class Sql:
         cell = _Cell(self._pipes, sink)
         try:
             self._pipes.send({"code": code, "memory": self._memory(), "word": cell.word})
-            await asyncio.wait(
-                (cell.ended, self._child.ended), return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._either(cell.ended)
         finally:
             cell.close()
         if cell.ended.done():
             return cell.ended.result()
         raise Died(self._child.ended.result())
 
-    def interrupt(self):
-        self._child.signal_group(signal.SIGINT)
-
     async def gone(self):
-        if self._child is not None:
-            await asyncio.wait((self._child.ended,))
-            self._child = None
+        await super().gone()
+        self._child = None
         for home in HOMES:
             with contextlib.suppress(OSError):
                 for name in os.listdir(home):
                     _remove(f"{home}/{name}")
-
-    def tighten(self):
-        return False  # it has been told before the cell how much there is
-
-    def kill(self):
-        if self.running:
-            session = self._child.pid
-            self._child.signal_group(signal.SIGKILL)
-            processes.kill(lambda process: process.session == session)
 
     def _memory(self):
         """How much DuckDB may use in this cell; 0 for as much as it likes."""
@@ -107,18 +75,14 @@ class Sql:
         if self._pipes is not None:
             self._pipes.close()
         self._pipes = _Pipes()
-        try:
-            self._child = self._children.spawn(
-                [PROGRAM, "kernel", str(self._pipes.events_in), f"{_home()}/tables.duckdb"],
-                self._limits.confine,
-                stdin=self._pipes.requests_out,
-                stdout=self._pipes.stdout_in,
-                stderr=self._pipes.stderr_in,
-                pass_fds=(self._pipes.events_in,),
-                cwd=files.WORKSPACE,
-            )
-        except (OSError, subprocess.SubprocessError) as err:
-            raise NotStarted(str(err)) from None
+        self._spawn(
+            [PROGRAM, "kernel", str(self._pipes.events_in), f"{_home()}/tables.duckdb"],
+            stdin=self._pipes.requests_out,
+            stdout=self._pipes.stdout_in,
+            stderr=self._pipes.stderr_in,
+            pass_fds=(self._pipes.events_in,),
+            cwd=files.WORKSPACE,
+        )
 
 
 def _home():
@@ -151,8 +115,6 @@ class _Pipes:
         # Opened by name, as /dev/stdout, they are opened with the user's rights.
         for fd in (self.stdout_in, self.stderr_in):
             os.fchown(fd, limits.USER, limits.USER)
-        for fd in (self.stdout, self.stderr):
-            os.set_blocking(fd, False)
         self._writer = wire.Writer(self._requests)
 
     def send(self, request):
@@ -177,28 +139,12 @@ class _Cell:
         self.word = secrets.token_hex(16)  # nobody else can say that it ended
         self.ended = asyncio.get_running_loop().create_future()
         self._pipes, self._sink = pipes, sink
-        decoder = codecs.getincrementaldecoder("utf-8")
-        self._streams = {
-            pipes.stdout: ("stdout", decoder("replace")),
-            pipes.stderr: ("stderr", decoder("replace")),
-        }
-        loop = asyncio.get_running_loop()
-        for fd in self._streams:
-            loop.add_reader(fd, self._read, fd)
+        self._streams = Streams(pipes.stdout, pipes.stderr, sink)
         wire.Reader(pipes.events, self._event, lambda: None)
 
     def close(self):
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._pipes.events)
-        for fd, (stream, decoder) in self._streams.items():
-            loop.remove_reader(fd)
-            self._read(fd, MAX_PIPE)
-            self._sink.write(stream, decoder.decode(b"", final=True))
-
-    def _read(self, fd, most=READ):
-        with contextlib.suppress(BlockingIOError):
-            stream, decoder = self._streams[fd]
-            self._sink.write(stream, decoder.decode(os.read(fd, most)))
+        asyncio.get_running_loop().remove_reader(self._pipes.events)
+        self._streams.close()
 
     def _event(self, line):
         try:
