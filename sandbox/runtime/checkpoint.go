@@ -42,7 +42,9 @@ type description struct {
 	ID     string           `json:"id"`
 	Binary string           `json:"binary,omitempty"` // the runsc of that version; see runsc.binary
 	Files  map[string]int64 `json:"files"`            // the data, with sizes
-	Fit    fit              `json:"fit"`
+	// Sums are the files' checksums; none where an earlier version kept it.
+	Sums map[string]string `json:"sums,omitempty"`
+	Fit  fit               `json:"fit"`
 }
 
 // data is the name of the folder of what runsc wrote.
@@ -59,10 +61,24 @@ func (s *store) describe(name string) (*description, error) {
 	if !names.MatchString(name) {
 		return nil, faultf(BadSetting, "%.120q is no checkpoint's name", name)
 	}
-	info, err := s.root.Lstat(name + suffix)
-	if errors.Is(err, fs.ErrNotExist) {
+	d, err := s.read(name + suffix)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, faultf(NoCheckpoint, "there is no checkpoint %s in %s", name, s.dir)
+	case err == nil && d.Layout != layout:
+		return nil, faultf(DoesNotFit, "checkpoint %s was kept by another version of %s: delete it", name, program)
+	case err == nil && (d.Name != name || !ids.MatchString(d.ID) || len(d.Files) == 0):
+		err = errors.New("its description is not its own")
 	}
+	if err != nil {
+		return nil, damaged(name, err)
+	}
+	return d, nil
+}
+
+// read reads a file that is to be a description.
+func (s *store) read(file string) (*description, error) {
+	info, err := s.root.Lstat(file)
 	if err == nil {
 		err = trusted(info, fs.FileMode.IsRegular)
 	}
@@ -70,27 +86,14 @@ func (s *store) describe(name string) (*description, error) {
 		err = fmt.Errorf("its description has %d bytes", info.Size())
 	}
 	if err != nil {
-		return nil, damaged(name, err)
+		return nil, err
 	}
-	text, err := s.root.ReadFile(name + suffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s.describe(name) // gone since
+	text, err := s.root.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
 	d := new(description)
-	if err == nil {
-		err = json.Unmarshal(text, d)
-	}
-	switch {
-	case err != nil:
-	case d.Layout != layout:
-		return nil, faultf(DoesNotFit, "checkpoint %s was kept by another version of %s: delete it", name, program)
-	case d.Name != name || !ids.MatchString(d.ID) || len(d.Files) == 0:
-		err = errors.New("its description is not its own")
-	}
-	if err != nil {
-		return nil, damaged(name, err)
-	}
-	return d, nil
+	return d, json.Unmarshal(text, d)
 }
 
 // whole makes sure that the data is what the description says.
@@ -150,8 +153,9 @@ func (d *description) fits(now fit, runsc *runsc) error {
 	return nil
 }
 
-// measure notes which files there are, and flushes them: a description must
-// not outlive what it describes.
+// measure notes which files there are and what is in them, and flushes them: a
+// description must not outlive what it describes. That costs no time: the files
+// have just been written, so they are read from memory while the disk is busy.
 func (d *description) measure(root *os.Root) error {
 	folder, err := root.Open(d.data())
 	if err != nil {
@@ -162,19 +166,20 @@ func (d *description) measure(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	d.Files, d.Bytes = map[string]int64{}, 0
+	d.Files, d.Sums, d.Bytes = map[string]int64{}, map[string]string{}, 0
 	for _, entry := range entries {
 		f, err := root.Open(d.data() + "/" + entry.Name())
 		if err != nil {
 			return err
 		}
-		info, err := f.Stat()
-		err = errors.Join(err, f.Sync(), f.Close())
-		if err != nil {
+		flushed := make(chan error, 1)
+		go func() { flushed <- f.Sync() }()
+		sum, size, err := sumOf(f)
+		if err := errors.Join(err, <-flushed, f.Close()); err != nil {
 			return err
 		}
-		d.Files[entry.Name()] = info.Size()
-		d.Bytes += info.Size()
+		d.Files[entry.Name()], d.Sums[entry.Name()] = size, sum
+		d.Bytes += size
 	}
 	return folder.Sync()
 }

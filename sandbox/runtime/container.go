@@ -178,15 +178,15 @@ func readSettings(env []string) (settings, error) {
 
 // checkErrand is whether the words are an errand's.
 func checkErrand(words []string) error {
+	n := len(words) - 1 // names
 	switch {
-	case len(words) == 1 && words[0] == errandList:
-		return nil
-	case len(words) < 2 || words[0] != errandDelete:
-		return faultf(BadSetting, "the errand is %.120q, which is neither %q nor %q and names",
-			strings.Join(words, " "), errandList, errandDelete)
+	case n >= 0 && n <= 1 && words[0] == errandList, n == 1 && words[0] == errandAdopt, n >= 1 && words[0] == errandDelete:
+	default:
+		return faultf(BadSetting, "the errand is %.120q, which is neither %q nor %q nor %q and names",
+			strings.Join(words, " "), errandList, errandDelete, errandAdopt)
 	}
 	if i := slices.IndexFunc(words[1:], func(name string) bool { return !names.MatchString(name) }); i >= 0 {
-		return faultf(BadSetting, "the errand is to delete %.120q, which is no checkpoint's name", words[i+1])
+		return faultf(BadSetting, "the errand names %.120q, which is no checkpoint's name", words[i+1])
 	}
 	return nil
 }

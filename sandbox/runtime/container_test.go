@@ -29,7 +29,7 @@ func TestHostileSettings(t *testing.T) {
 		EnvRestore + "=" + strings.Repeat("a", 101), EnvSaveAs + "=*", EnvSaveAs + "=$(id)", EnvSaveAs + "=--leave-running",
 		EnvDisk + "=0", EnvDisk + "=-1", EnvDisk + "=1g", EnvDisk + "=1048576,x", EnvDisk + "=1e9", EnvDisk + "=99999999999999999999",
 		EnvBase + "=" + strings.Repeat("x", maxBase+1),
-		EnvErrand + "=destroy", EnvErrand + "=delete", EnvErrand + "=list a", EnvErrand + "=delete a ../b", EnvErrand + "=delete *",
+		EnvErrand + "=destroy", EnvErrand + "=delete", EnvErrand + "=list a b", EnvErrand + "=list ..", EnvErrand + "=adopt", EnvErrand + "=adopt ../b", EnvErrand + "=adopt a b", EnvErrand + "=delete a ../b", EnvErrand + "=delete *",
 	} {
 		if _, err := readSettings([]string{"A=1", env}); codeOf(err) != BadSetting {
 			t.Errorf("%.60q: %v", env, err)

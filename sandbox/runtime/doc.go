@@ -23,7 +23,7 @@
 //	THREADBOOK_BASE      any text, such as the container image's id; a checkpoint
 //	                     is restored only where the text is the same
 //	THREADBOOK_DISK      bytes that may be written to its root file system
-//	THREADBOOK_ERRAND    "list", or "delete NAME...": see below
+//	THREADBOOK_ERRAND    "list", "list NAME", "delete NAME..." or "adopt NAME": see below
 //
 // A name is lower-case letters, digits and dashes. A container without
 // THREADBOOK_SAVE_AS is checkpointed as runsc alone would.
@@ -69,10 +69,29 @@
 // Errands. Create a container from the sandbox image with the command "true",
 // THREADBOOK_ERRAND=list, no network; attach; start. Its output is one line of
 // JSON, a [Listing]. THREADBOOK_ERRAND="delete NAME NAME" deletes first; a name
-// that isn't there is no error. On the machine itself
+// that isn't there is no error. A listing that is longer than the container's
+// output can hold before anybody reads it, some thousands of checkpoints, comes in
+// pages: "list NAME" goes on with that name. On the machine itself
 // "threadbook-runtime checkpoints [delete NAME...]" does the same. A reaper
 // deletes the names with its own prefix that belong to no container (by
 // THREADBOOK_SAVE_AS) and no sleeping thread.
+//
+// # To another machine
+//
+// The engine carries checkpoints, by its calls that copy files out of a container
+// and into one: a container that is made and never started, with the directory
+// bound into it. Out of it go NAME.json and the folder NAME.ID, both as described
+// below, while nothing starts from the checkpoint. There the data and the
+// description, which is called checkpoint.json then, are put into the folder
+// incoming/NAME, under a name that is new on that machine. Then a container is
+// made like the one to be restored, but with THREADBOOK_ERRAND="adopt NAME" in
+// place of the names, and started. That fails, and leaves nothing to remove but the
+// container, with the code "adopted" or with the reason why not: the data isn't
+// what it was, byte by byte, or does not fit the container or this runsc. What was
+// not adopted is deleted, at once or, after a crash, fifteen minutes later.
+//
+// Whoever can write into what is carried decides what a thread's sandbox is like
+// inside, so the driver has to know that the bytes are those that it sent.
 //
 // # What can go wrong
 //
@@ -106,12 +125,18 @@
 //
 // # The directory
 //
-//	NAME.json    what the checkpoint is; with this file it exists, without it not
-//	NAME.ID/     what runsc wrote
+//	NAME.json       what the checkpoint is; with this file it exists, without it not
+//	NAME.ID/        what runsc wrote
+//	incoming/NAME/  what is being carried here
+//
+// Of NAME.json a driver may read "id" and "files", the files of the data with
+// their sizes.
 //
 // ID is random. The data is written and flushed first, then NAME.json is renamed
 // into place, so a crash or a full disk leaves no half of a checkpoint, only data
 // that nothing names; the next checkpoint or errand removes it. Whoever writes or
 // reads data holds a lock on its directory meanwhile. The data is the memory of
 // people's programs: the directory is root's alone, and is not used if it isn't.
+// The files' checksums are in the description, and are compared when a container
+// that takes the checkpoint's place starts.
 package runtime

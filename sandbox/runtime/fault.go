@@ -19,6 +19,7 @@ const (
 	DoesNotFit    = "does-not-fit"   // it was made for another container or runsc
 	NoSpace       = "no-space"       // no room for it: the sandbox goes on
 	Failed        = "failed"         // runsc failed, or the machine did
+	Adopted       = "adopted"        // no failure: how the errand "adopt" tells of its success
 )
 
 // program is what failures and messages begin with.

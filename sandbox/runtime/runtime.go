@@ -62,8 +62,11 @@ func (c *call) create(box *container, stdout io.Writer) error {
 			"where its other commands would look for its configuration: it can't have %s and the like",
 			log, box.bundle, EnvRestore)
 	}
-	if box.settings.errand != nil {
-		if err := c.errand(box.settings.errand, stdout); err != nil {
+	if words := box.settings.errand; words != nil {
+		if words[0] == errandAdopt {
+			return c.adopt(box, words[1])
+		}
+		if err := c.errand(words, stdout, pageSize(stdout)); err != nil {
 			return err
 		}
 	}

@@ -141,6 +141,11 @@ func (h *held) publish() error {
 	if err := h.measure(h.store.root); err != nil {
 		return err
 	}
+	return h.announce()
+}
+
+// announce is publish for data that is measured already.
+func (h *held) announce() error {
 	h.Created = time.Now().UTC().Truncate(time.Millisecond)
 	text, err := json.MarshalIndent(h.description, "", "  ")
 	if err != nil {
@@ -237,6 +242,10 @@ func (s *store) sweep() (all []Checkpoint, broken []string, err error) {
 	slices.Sort(entries)
 	for _, entry := range entries {
 		name, isDescription := strings.CutSuffix(entry, suffix)
+		if entry == incoming {
+			s.sweepIncoming()
+			continue
+		}
 		if !isDescription {
 			s.discard(entry)
 			continue
