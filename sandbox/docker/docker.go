@@ -106,6 +106,7 @@ type Provider struct {
 var (
 	_ sandbox.Provider = (*Provider)(nil)
 	_ sandbox.Sleeper  = (*Provider)(nil)
+	_ sandbox.Porter   = (*Provider)(nil)
 	_ sandbox.Warmer   = (*Provider)(nil)
 )
 
@@ -188,6 +189,11 @@ func (p *Provider) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	defer p.unlock(id, t)
+	return p.remove(ctx, t, id)
+}
+
+// remove is Remove for who has the thread.
+func (p *Provider) remove(ctx context.Context, t *thread, id string) error {
 	if err := p.removeContainer(ctx, p.containerName(id)); err != nil {
 		return fmt.Errorf("removing the sandbox: %w", err)
 	}

@@ -133,7 +133,12 @@ func onEach(t *testing.T, run func(t *testing.T, b *bench)) {
 func TestConformance(t *testing.T) {
 	onEach(t, func(t *testing.T, b *bench) {
 		sandboxtest.Suite{
-			New:  func(t *testing.T) sandbox.Provider { return b.attached(t) },
+			New: func(t *testing.T) sandbox.Provider { return b.attached(t) },
+			Elsewhere: func(t *testing.T) sandbox.Provider {
+				config := b.config
+				config.Host += "-elsewhere"
+				return newBench(t, config).attached(t)
+			},
 			Code: code(),
 		}.Run(t)
 	})

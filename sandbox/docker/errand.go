@@ -19,7 +19,8 @@ import (
 type listing struct {
 	Layout      int
 	Dir         string
-	Free, Bytes int64
+	Free, Quota int64
+	Bytes       int64
 	Runsc       string
 	Checkpoints []struct {
 		Name    string
@@ -29,6 +30,7 @@ type listing struct {
 		Runsc   string
 	}
 	Broken []string
+	More   string // where the next page begins
 }
 
 const (
@@ -48,15 +50,43 @@ func (l *listing) has(name string) bool {
 	return false
 }
 
-// errand has our runtime delete the named checkpoints and list those that are
-// left. The engine has no way to talk to a runtime but by a container.
+// errand has our runtime delete the named checkpoints, or with no names list all
+// that there are.
 func (p *Provider) errand(ctx context.Context, plan *plan, remove ...string) (*listing, error) {
+	if len(remove) > 0 {
+		return p.runErrand(ctx, plan, "delete "+strings.Join(remove, " "))
+	}
+	all, err := p.runErrand(ctx, plan, "list")
+	for err == nil && all.More != "" {
+		var l *listing
+		from := all.More
+		if l, err = p.runErrand(ctx, plan, "list "+from); err != nil {
+			break
+		}
+		all.Checkpoints, all.Broken = append(all.Checkpoints, l.Checkpoints...), append(all.Broken, l.Broken...)
+		if all.More = l.More; all.More != "" && all.More <= from {
+			err = fmt.Errorf("an errand: the listing goes on with %q after %q", all.More, from)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// pastAll is a name that comes after all of ours.
+const pastAll = "zzz"
+
+// place is a listing without the checkpoints: where they are, and what room there is.
+func (p *Provider) place(ctx context.Context, plan *plan) (*listing, error) {
+	return p.runErrand(ctx, plan, "list "+pastAll)
+}
+
+// runErrand has our runtime do something and say what there is, a page of it. The
+// engine has no way to talk to a runtime but by a container.
+func (p *Provider) runErrand(ctx context.Context, plan *plan, words string) (*listing, error) {
 	ctx, cancel := context.WithTimeout(ctx, errandTimeout)
 	defer cancel()
-	words := "list"
-	if len(remove) > 0 {
-		words = "delete " + strings.Join(remove, " ")
-	}
 	id, err := p.register(ctx, &container.Config{
 		Image:      plan.image,
 		Labels:     p.labelsOf(blueprint{role: roleErrand}),
@@ -98,6 +128,7 @@ const (
 	faultNoCheckpoint  = "no-checkpoint"
 	faultBadCheckpoint = "bad-checkpoint"
 	faultDoesNotFit    = "does-not-fit"
+	faultAdopted       = "adopted" // which is none
 )
 
 var faultPattern = regexp.MustCompile(`threadbook-runtime: ([a-z-]+): `)

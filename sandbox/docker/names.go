@@ -30,6 +30,7 @@ const (
 	rolePool     = "pool"
 	roleTemplate = "template"
 	roleErrand   = "errand"
+	roleCarry    = "carry" // of one that is never started: see port.go
 	roleSleep    = "sleep" // of a volume: the note that a thread sleeps
 )
 

@@ -15,6 +15,8 @@ const (
 	// reapAfter is how long a container may be made and not started, or be about
 	// some work of ours: longer than any of that takes.
 	reapAfter = 5 * time.Minute
+	// carryAge is how long a container may be about carrying a checkpoint.
+	carryAge = carryTimeout + reapAfter
 	// templateAge is how long a template is kept that other processes may use.
 	templateAge = 14 * 24 * time.Hour
 	// errandNames is how many checkpoints one errand deletes.
@@ -64,6 +66,8 @@ func (p *Provider) isDead(c container.Summary) bool {
 		return age > reapAfter // its maker would be done with it
 	case role == roleErrand:
 		return age > errandTimeout // likewise
+	case role == roleCarry:
+		return age > carryAge
 	case p.inPool(c) && age > 2*poolAge:
 		return true
 	}

@@ -46,7 +46,7 @@ func NewEngine(t testing.TB) *Engine {
 }
 
 // Fail makes the next call of that name ("Open", "Run", "Put", "Get", "List",
-// "Interrupt", "Reset", "Remove", "Probe", "Sleep", "Awake", "Asleep") fail, on whichever provider it is.
+// "Interrupt", "Reset", "Remove", "Probe", "Sleep", "Awake", "Asleep", "Export", "Import") fail, on whichever provider it is.
 func (e *Engine) Fail(call string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

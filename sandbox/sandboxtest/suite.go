@@ -15,6 +15,8 @@ type Suite struct {
 	// New returns a provider. All that a test makes share one engine, as
 	// processes on one machine do.
 	New func(t *testing.T) sandbox.Provider
+	// Elsewhere returns a provider of another machine.
+	Elsewhere func(t *testing.T) sandbox.Provider
 	// Code is what does the things that the suite needs done.
 	Code Code
 }
@@ -81,6 +83,7 @@ func (s Suite) Run(t *testing.T) {
 		{"Life", testLife},
 		{"Threads", testThreads},
 		{"Sleep", testSleep},
+		{"Port", testPort},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

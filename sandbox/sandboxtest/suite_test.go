@@ -9,9 +9,10 @@ import (
 
 func TestEngine(t *testing.T) {
 	t.Parallel()
-	e := sandboxtest.NewEngine(t)
+	e, other := sandboxtest.NewEngine(t), sandboxtest.NewEngine(t)
 	sandboxtest.Suite{
-		New:  func(*testing.T) sandbox.Provider { return e.Provider() },
-		Code: sandboxtest.Script(),
+		New:       func(*testing.T) sandbox.Provider { return e.Provider() },
+		Elsewhere: func(*testing.T) sandbox.Provider { return other.Provider() },
+		Code:      sandboxtest.Script(),
 	}.Run(t)
 }
