@@ -32,6 +32,9 @@ type BlobKeeper interface {
 	// unused, or for PruneMin if that is longer. Of the thread "" are the rests
 	// of puts that were cut off.
 	Prune(ctx context.Context, thread ThreadID, unused time.Duration) error
+	// Drop removes one of the thread's blobs, however young: the caller knows
+	// that nothing that is read any more names it. None of that name is no error.
+	Drop(ctx context.Context, thread ThreadID, name string) error
 }
 
 // PruneMin is the least age at which a blob may be pruned. A blob is put before

@@ -39,6 +39,7 @@ const (
 	KindQuestion     Kind = "question"
 	KindNotice       Kind = "notice"
 	KindPost         Kind = "post"
+	KindCheckpoint   Kind = "checkpoint"
 )
 
 // newBody makes the empty body of a kind, nil for one that this version
@@ -69,6 +70,8 @@ func newBody(k Kind) Body {
 		return &Notice{}
 	case KindPost:
 		return &Post{}
+	case KindCheckpoint:
+		return &Checkpoint{}
 	}
 	return nil
 }
@@ -296,6 +299,16 @@ type Post struct {
 	Error string `json:"error,omitempty"`
 }
 
+// Checkpoint says that the thread's sleeping sandbox, as it was here in the log, is
+// in a blob, for another machine to wake it. Once a cell was started after it, or
+// the state was lost, it is of no use; a later one takes its place. The blob may be
+// gone all the same.
+type Checkpoint struct {
+	Blob string `json:"blob"`
+	Size int64  `json:"size"` // of the blob
+	Cell int64  `json:"cell"` // the last one before it
+}
+
 // Unknown is a body of a later version: kept as it is, shown to nobody.
 type Unknown struct {
 	kind Kind
@@ -315,6 +328,7 @@ func (*File) Kind() Kind         { return KindFile }
 func (*Question) Kind() Kind     { return KindQuestion }
 func (*Notice) Kind() Kind       { return KindNotice }
 func (*Post) Kind() Kind         { return KindPost }
+func (*Checkpoint) Kind() Kind   { return KindCheckpoint }
 func (u *Unknown) Kind() Kind    { return u.kind }
 
 // head is the part of an event's JSON that all kinds share.

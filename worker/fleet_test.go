@@ -166,8 +166,9 @@ func TestRestartIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A host that drains ends its turns, puts its sandboxes to disk and is left
-// alone; when it is back, the threads that nobody wrote to are as they were.
+// A host that drains ends its turns, puts its sandboxes to disk, ships them and is
+// left alone. Threads that get a message go on elsewhere with their variables; when
+// it is back, the others are as they were.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	const busy, idle, quiet = sessions.ThreadID("test:busy"), sessions.ThreadID("test:idle"), sessions.ThreadID("test:quiet")
@@ -190,9 +191,11 @@ func TestDrain(t *testing.T) {
 		hosts, err := b.store.Hosts(b.ctx)
 		return err == nil && slices.ContainsFunc(hosts, func(h sessions.Host) bool { return h.Name == "drained" && h.Draining })
 	})
-	b.send(t, idle, "```\nprint elsewhere\n```")
-	if _, log := b.finished(t, idle, 2); b.home(t, idle) != "other" || !strings.Contains(kinds(log), "notice:moved notice:state_lost") {
-		t.Errorf("on %s: %s", b.home(t, idle), kinds(log))
+	b.shipped(t, idle) // while a turn goes on
+	b.send(t, idle, "```\nshow x\n```")
+	if _, log := b.finished(t, idle, 2); b.home(t, idle) != "other" || printed(log, 2) != "1\n" ||
+		!strings.Contains(kinds(log), "notice:moved") || strings.Contains(kinds(log), "state_lost") {
+		t.Errorf("on %s, printed %q: %s", b.home(t, idle), printed(log, 2), kinds(log))
 	}
 	select {
 	case <-m.over:

@@ -100,15 +100,16 @@ func (w *Worker) unheld() <-chan struct{} {
 	return none
 }
 
-// allToDisk puts the sandboxes of the host to disk.
-func (w *Worker) allToDisk(ctx context.Context) {
+// allAway puts the sandboxes of the host to disk and ships all that sleep.
+func (w *Worker) allAway(ctx context.Context) {
 	sleeper, ok := w.Sandbox.(sandbox.Sleeper)
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, allToDiskTimeout)
+	toDisk, cancel := context.WithTimeout(ctx, allToDiskTimeout)
 	defer cancel()
-	w.settle(ctx, sleeper.Awake, 0, w.sleep)
+	w.settle(toDisk, sleeper.Awake, 0, w.sleep)
+	w.shipAll(ctx)
 }
 
 // sendHome wakes the thread's home, if that is another host that lives, and
@@ -126,7 +127,7 @@ func (w *Worker) sendHome(ctx context.Context, thread sessions.ThreadID) (bool, 
 
 // openHere opens the thread's sandbox on this host, makes that its home, and
 // says from which other host it has moved. What this host has of a thread that
-// has been elsewhere since is of the past.
+// has been elsewhere since is of the past; what was shipped from there may not be.
 func (h *holder) openHere(ctx context.Context) (s sandbox.Session, from string, err error) {
 	home, err := h.Store.Home(ctx, h.thread)
 	if err != nil {
@@ -139,11 +140,22 @@ func (h *holder) openHere(ctx context.Context) (s sandbox.Session, from string, 
 			return nil, "", err
 		}
 	}
+	if from != "" {
+		if _, err := h.unship(ctx); err != nil {
+			return nil, "", err
+		}
+	}
 	done, err := h.makeRoom(ctx, string(h.thread))
 	if err != nil {
 		return nil, "", err
 	}
 	s, err = h.Sandbox.Open(ctx, string(h.thread))
+	if err == nil && s.Fresh() && home == h.Host { // what it had here is gone
+		var came bool
+		if came, err = h.unship(ctx); came && err == nil {
+			s, err = h.Sandbox.Open(ctx, string(h.thread))
+		}
+	}
 	done(err == nil && howOpened(s) != sandbox.Live)
 	if err == nil && home != h.Host {
 		err = h.lease.SetHome(ctx, h.Host)

@@ -29,8 +29,12 @@ type threadLog struct {
 	saved  map[string]*sessions.File
 	untold []string // those of them that are over the limits and not told
 	copied int64
-	blobs  map[string]bool      // all that the log has named as a file
-	filed  map[string]time.Time // when a path's latest was recorded
+	blobs  map[string]bool // all that the log has named as a file
+	// checkpoint is what the sandbox could be made of on another machine, nil for
+	// nothing; shipped are the last blobs of such, of use or not.
+	checkpoint *sessions.Checkpoint
+	shipped    []string
+	filed      map[string]time.Time // when a path's latest was recorded
 }
 
 // openTurn is a turn that has begun and not ended.
@@ -117,7 +121,11 @@ func (l *threadLog) take(ev sessions.Event) {
 		if l.turn != nil {
 			l.turn.tokens = l.turn.tokens.Add(b.Tokens)
 		}
+	case *sessions.Checkpoint:
+		l.checkpoint = b
+		l.shipped = append(l.shipped[max(0, len(l.shipped)-maxSuperseded):len(l.shipped):len(l.shipped)], b.Blob)
 	case *sessions.CellStarted:
+		l.checkpoint = nil
 		l.cells = max(l.cells, b.Cell)
 		if l.turn != nil {
 			l.turn.cells[b.Call] = &cellLog{started: b}
@@ -138,6 +146,8 @@ func (l *threadLog) take(ev sessions.Event) {
 	case *sessions.Notice:
 		l.forget = l.forget || b.Code == noticeForgotten
 		switch {
+		case b.Code == noticeStateLost:
+			l.checkpoint = nil
 		case b.Code == noticeNotKept:
 			l.untold = nil
 		case l.turn != nil && b.Code == noticeResumed:
@@ -150,7 +160,7 @@ func (l *threadLog) take(ev sessions.Event) {
 // time that a turn is taken up doesn't.
 func getsOn(body sessions.Body) bool {
 	switch b := body.(type) {
-	case *sessions.Notice, *sessions.Post:
+	case *sessions.Notice, *sessions.Post, *sessions.Checkpoint:
 		return false
 	case *sessions.File:
 		return !b.Saved

@@ -102,5 +102,8 @@ func (w *Worker) underLease(ctx context.Context, name string, do func(context.Co
 	if err := lease.Drop(late); err != nil {
 		w.Log.WarnContext(ctx, "giving back a lease failed; it will run out", "thread", name, "err", err)
 	}
+	if err == nil { // now that the lease can be had; one that doesn't sleep is passed over
+		w.unshipped.add(name)
+	}
 	return err
 }

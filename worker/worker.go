@@ -11,7 +11,8 @@
 // home, and its wake-ups go to that host's queue while the host lives, and to
 // the least loaded one else (route.go, host.go). A thread whose home has died
 // goes on elsewhere, with its files as they were at the end of its last turn
-// (keep.go) and without its variables. A sandbox that is not on its thread's
+// (keep.go) and, where its sleeping sandbox was shipped, with its variables
+// (ship.go), else without them. A sandbox that is not on its thread's
 // home is of the past, and is removed before anything can see it.
 //
 // A worker holds many threads, and a gate lets so many of their turns run at
@@ -95,6 +96,9 @@ type Config struct {
 	// HibernateAfter is how long a thread is idle until its sandbox is put to
 	// disk, ExpireAfter until it is removed.
 	HibernateAfter, ExpireAfter time.Duration
+	// Ship has every sandbox that was put to disk copied into the blob store as
+	// well, so that its variables outlive the host. A drained host's are in any case.
+	Ship bool
 
 	// Show shows threads on chat platforms; nil: on none.
 	Show *bots.Presenter
@@ -112,6 +116,8 @@ type Worker struct {
 	kept *kept
 	room room
 
+	unshipped *unshipped
+
 	// stopping is closed when no further step should begin, draining when no
 	// further turn should.
 	stopping, draining chan struct{}
@@ -124,14 +130,14 @@ func New(c Config) *Worker {
 	if c.Host == "" {
 		c.Host = c.Name
 	}
-	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency), kept: newKept(),
+	return &Worker{Config: c, id: c.Host + "/" + c.Name + "/" + rand.Text(), gate: newGate(c.Concurrency), kept: newKept(), unshipped: newUnshipped(c.Ship),
 		stopping: make(chan struct{}), draining: make(chan struct{})}
 }
 
 // Run takes wake-ups until ctx ends, then gives running turns the grace to
 // reach their next step, and returns once all leases are given back. Asked to
 // drain, it lets running turns come to their end, puts this host's sandboxes to
-// disk and returns. It is to be called once.
+// disk, ships them and returns. It is to be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -151,12 +157,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { w.sweep(working); return nil })
 	g.Go(func() error { w.clock(working); return nil })
 	g.Go(func() error { w.retain(working); return nil })
+	g.Go(func() error { w.shipAsleep(working); return nil })
 	drained := false
 	select {
 	case <-ctx.Done():
 	case <-w.draining:
 		server.Stop()
+		var idle sync.WaitGroup
+		idle.Go(func() { w.allAway(ctx) }) // before anybody asks for them elsewhere
 		drained = w.finish(ctx)
+		idle.Wait()
 	}
 	rest()
 	close(w.stopping)
@@ -172,7 +182,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	grace.Stop()
 	if drained {
-		w.allToDisk(ctx)
+		w.allAway(ctx)
 	}
 	die()
 	err := g.Wait()

@@ -51,6 +51,11 @@ func (h *holder) open(ctx context.Context) (sandbox.Session, error) {
 		if err := h.record(ctx, h.tellLost(from)...); err != nil {
 			return nil, err
 		}
+	} else if from != "" && h.log.cells > 0 {
+		if err := h.record(ctx, &sessions.Notice{Code: noticeMoved,
+			Text: "The machine that had this thread's sandbox is away, so the thread goes on on another one, with its variables and its files."}); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.restore(ctx, s); err != nil {
 		return nil, err

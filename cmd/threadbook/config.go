@@ -57,6 +57,7 @@ type Config struct {
 	Pool           int     `env:"THREADBOOK_POOL" envDefault:"2" min:"0" help:"Warm sandboxes kept ready."`
 
 	HibernateAfter time.Duration `env:"THREADBOOK_HIBERNATE_AFTER" envDefault:"10m" min:"1s" help:"How long a thread is idle until its sandbox is put to disk."`
+	Ship           bool          `env:"THREADBOOK_SHIP" envDefault:"false" help:"Copy every sandbox that was put to disk into THREADBOOK_DATA as well, so that a thread whose machine dies goes on on another one with its variables. It costs some 30 MB a thread there and in traffic each time (more with more state), and a few seconds of a core; it needs a THREADBOOK_DATA that all machines share, and on all of them the same sandbox image, limits and gVisor. A host that drains (worker --drain) does it in any case."`
 	ExpireAfter    time.Duration `env:"THREADBOOK_EXPIRE_AFTER" envDefault:"720h" min:"1m" help:"How long until it is removed."`
 
 	CellTimeout time.Duration `env:"THREADBOOK_CELL_TIMEOUT" envDefault:"120s" min:"1s" help:"How long a cell may run until it is interrupted."`

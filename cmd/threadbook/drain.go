@@ -23,8 +23,9 @@ func workerCommand() *cobra.Command {
 	cmd := serveCommand("worker", "The half that runs turns; needs REDIS_URL", Roles{Worker: true})
 	cmd.Long = "The half that runs turns; needs REDIS_URL.\n\n" +
 		"With --drain, it asks the workers that run on this host (THREADBOOK_HOST) to finish their turns, put their\n" +
-		"sandboxes to disk and end, for the host to be stopped for longer than a restart takes. New threads, and those\n" +
-		"that get a message meanwhile, go to other hosts; the others find their sandboxes here when it is back."
+		"sandboxes to disk and into THREADBOOK_DATA, and end, for the host to be stopped for longer than a restart takes.\n" +
+		"New threads, and those that get a message meanwhile, go to other hosts, where those that were copied go on with\n" +
+		"their variables; the others find their sandboxes here when it is back."
 	drain := cmd.Flags().Bool("drain", false, "ask the workers that run on this host to end, and wait until they have")
 	wait := cmd.Flags().Duration("drain-wait", 20*time.Minute, "how long --drain waits")
 	serve := cmd.RunE

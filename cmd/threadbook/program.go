@@ -215,7 +215,7 @@ func (p *Program) openWorker(ctx context.Context) (err error) {
 		SandboxMemory: int64(p.cfg.SandboxMemory), Store: p.store, Blobs: p.blobs, Sandbox: p.sandbox, Redis: p.store,
 		Model: openModel(cfg, 0, p.log), NoModel: noModel,
 		Concurrency: p.cfg.Concurrency, CellTimeout: p.cfg.CellTimeout, TurnTimeout: p.cfg.TurnTimeout, TurnSteps: p.cfg.TurnSteps,
-		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Show: p.presenter(), Metrics: worker.NewMetrics(p.metrics), Log: p.log,
+		Grace: grace, HibernateAfter: p.cfg.HibernateAfter, ExpireAfter: p.cfg.ExpireAfter, Ship: p.cfg.Ship, Show: p.presenter(), Metrics: worker.NewMetrics(p.metrics), Log: p.log,
 	})
 	return nil
 }

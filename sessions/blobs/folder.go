@@ -187,6 +187,17 @@ func (f *Folder) Prune(ctx context.Context, t sessions.ThreadID, unused time.Dur
 	return failed("pruning", err)
 }
 
+// Drop implements [sessions.BlobKeeper].
+func (f *Folder) Drop(ctx context.Context, t sessions.ThreadID, name string) error {
+	if !isName(name) {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(f.dir(t), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("dropping", err)
+	}
+	return nil
+}
+
 // removeEmpty removes the thread's folder if no blob is in it.
 func (f *Folder) removeEmpty(t sessions.ThreadID) error {
 	blobs := 0

@@ -142,6 +142,18 @@ func (s *S3) Prune(ctx context.Context, t sessions.ThreadID, unused time.Duratio
 	return failed("pruning", s.remove(ctx, t, func(o minio.ObjectInfo) bool { return o.LastModified.Before(before) }))
 }
 
+// Drop implements [sessions.BlobKeeper].
+func (s *S3) Drop(ctx context.Context, t sessions.ThreadID, name string) error {
+	if !isName(name) {
+		return nil
+	}
+	err := s.client.RemoveObject(ctx, s.bucket, s.dir(t)+name, minio.RemoveObjectOptions{})
+	if err != nil && !isMissing(err) {
+		return failed("dropping", err)
+	}
+	return nil
+}
+
 // remove removes those of the thread's blobs that are chosen, a page at a time.
 func (s *S3) remove(ctx context.Context, t sessions.ThreadID, chosen func(minio.ObjectInfo) bool) error {
 	var failed error

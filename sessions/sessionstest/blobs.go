@@ -178,6 +178,29 @@ func RunBlobs(t *testing.T, open func(t *testing.T) (b BlobStore, age func(by ti
 			t.Error("what was pruned can't be put again")
 		}
 	})
+	t.Run("one is dropped, and only that", func(t *testing.T) {
+		b, _ := open(t)
+		name, other := put(t, b, one, "a"), put(t, b, one, "b")
+		put(t, b, two, "a")
+		for _, drop := range []string{name, name, strings.Repeat("0", 64), "", "..", "thread", "../../x"} {
+			if err := b.Drop(t.Context(), one, drop); err != nil {
+				t.Errorf("dropping %q: %v", drop, err)
+			}
+		}
+		if err := b.Drop(t.Context(), "test:none", name); err != nil {
+			t.Errorf("dropping of a thread that has none: %v", err)
+		}
+		_, err := b.Get(t.Context(), one, name)
+		wantCode(t, err, sessions.NotFound)
+		if k := kept(t, b); k[one].Blobs != 1 || k[two].Blobs != 1 {
+			t.Errorf("are kept: %v", k)
+		}
+		r, err := b.Get(t.Context(), one, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+	})
 	t.Run("names that are none", func(t *testing.T) {
 		b, _ := open(t)
 		for _, name := range []string{"", "..", "../tmp", "/etc/passwd", strings.Repeat("A", 64), strings.Repeat("0", 64)} {
