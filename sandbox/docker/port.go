@@ -340,7 +340,8 @@ func (a *archive) close() { a.unpacked.Close() }
 
 // openArchive reads the head of an archive.
 func openArchive(r io.Reader) (a *archive, text []byte, d *description, err error) {
-	unpacked, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow))
+	// One at a time: it reads when it is read from, and never ahead.
+	unpacked, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, nil, nil, err
 	}
