@@ -18,6 +18,11 @@ const (
 	// allToDiskTimeout bounds putting a drained host's sandboxes to disk; one
 	// takes a second or so.
 	allToDiskTimeout = 5 * time.Minute
+	// heldPatience is how long a thread is waited for that somebody holds, where
+	// that is not for a turn: a lease that was lost runs out before. heldEvery is
+	// how often it is looked.
+	heldPatience = sessions.LeaseTTL + 3*time.Second
+	heldEvery    = 500 * time.Millisecond
 )
 
 // live gives signs of life until ctx ends, and hears in their answer that the
@@ -100,15 +105,19 @@ func (w *Worker) unheld() <-chan struct{} {
 	return none
 }
 
-// allAway puts the sandboxes of the host to disk and ships all that sleep.
-func (w *Worker) allAway(ctx context.Context) {
+// allAway puts the sandboxes of the host to disk and ships all that sleep. If it is
+// patient, it waits a moment for those that somebody holds: another host may be
+// removing what it has of the thread from earlier times.
+func (w *Worker) allAway(ctx context.Context, patient bool) {
 	sleeper, ok := w.Sandbox.(sandbox.Sleeper)
 	if !ok {
 		return
 	}
 	toDisk, cancel := context.WithTimeout(ctx, allToDiskTimeout)
 	defer cancel()
-	w.settle(toDisk, sleeper.Awake, 0, w.sleep)
+	for late := time.Now().Add(heldPatience); w.settle(toDisk, sleeper.Awake, 0, w.sleep) && patient && time.Now().Before(late); {
+		pause(toDisk, heldEvery)
+	}
 	w.shipAll(ctx)
 }
 

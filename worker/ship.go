@@ -115,16 +115,25 @@ func (w *Worker) shipAsleep(ctx context.Context) {
 		if err == nil || errors.Is(err, errMakeWay) || ctx.Err() != nil {
 			continue // who makes way sleeps again
 		}
+		if sessions.CodeOf(err) == sessions.Busy { // for a turn, after which it is awake, or for a moment
+			w.unshipped.add(name)
+			pause(ctx, heldEvery)
+			continue
+		}
 		again := isPassing(err)
 		w.Log.WarnContext(ctx, "a sleeping sandbox was not shipped", "thread", name, "again", again, "err", err)
 		if !again {
 			continue
 		}
 		w.unshipped.add(name)
-		select {
-		case <-time.After(shipAgain):
-		case <-ctx.Done():
-		}
+		pause(ctx, shipAgain)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
@@ -157,7 +166,12 @@ func (w *Worker) shipAll(ctx context.Context) {
 	g.SetLimit(shipAtOnce)
 	for _, name := range names {
 		g.Go(func() error {
-			if err := w.shipOne(ctx, porter, name, false); err != nil {
+			err := w.shipOne(ctx, porter, name, false)
+			for late := time.Now().Add(heldPatience); sessions.CodeOf(err) == sessions.Busy && time.Now().Before(late) && ctx.Err() == nil; {
+				pause(ctx, heldEvery)
+				err = w.shipOne(ctx, porter, name, false)
+			}
+			if err != nil {
 				w.Log.WarnContext(ctx, "a sleeping sandbox was not shipped", "thread", name, "err", err)
 			}
 			return nil
@@ -166,8 +180,8 @@ func (w *Worker) shipAll(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// shipOne ships a thread's sleeping sandbox, unless that is done already, it does
-// not sleep, or somebody holds the thread. It breaks off for a message if it is to
+// shipOne ships a thread's sleeping sandbox, unless that is done already or it does
+// not sleep. The error is Busy where somebody holds the thread. It breaks off for a message if it is to
 // make way, and then has the thread worked on at once.
 func (w *Worker) shipOne(ctx context.Context, porter sandbox.Porter, name string, makeWay bool) error {
 	thread, began := sessions.ThreadID(name), time.Now()
@@ -175,9 +189,6 @@ func (w *Worker) shipOne(ctx context.Context, porter sandbox.Porter, name string
 		return err // what is here is of the past
 	}
 	lease, err := w.Store.Lease(ctx, thread, w.Name)
-	if sessions.CodeOf(err) == sessions.Busy {
-		return errMakeWay
-	}
 	if err != nil {
 		return err
 	}

@@ -66,23 +66,25 @@ func (w *Worker) expire(ctx context.Context, lease sessions.Lease, name string) 
 }
 
 // settle does something to the sandbox of each listed thread that has been
-// idle for that long.
+// idle for that long. held says that of some others have the lease.
 func (w *Worker) settle(ctx context.Context, list func(context.Context) ([]string, error), idle time.Duration,
-	do func(context.Context, sessions.Lease, string) error) {
+	do func(context.Context, sessions.Lease, string) error) (held bool) {
 	names, err := list(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.Log.WarnContext(ctx, "listing the sandboxes failed", "err", err)
 		}
-		return
+		return false
 	}
 	for _, name := range names {
 		last, err := w.Store.Active(ctx, sessions.ThreadID(name))
 		if err != nil || time.Since(last) < idle {
 			continue
 		}
-		_ = w.underLease(ctx, name, do) // it has logged why
+		err = w.underLease(ctx, name, do) // it has logged why
+		held = held || sessions.CodeOf(err) == sessions.Busy
 	}
+	return held
 }
 
 // underLease does something to a thread's sandbox. It holds the thread's lease

@@ -164,7 +164,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	case <-w.draining:
 		server.Stop()
 		var idle sync.WaitGroup
-		idle.Go(func() { w.allAway(ctx) }) // before anybody asks for them elsewhere
+		idle.Go(func() { w.allAway(ctx, false) }) // before anybody asks for them elsewhere
 		drained = w.finish(ctx)
 		idle.Wait()
 	}
@@ -182,7 +182,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	grace.Stop()
 	if drained {
-		w.allAway(ctx)
+		w.allAway(ctx, true)
 	}
 	die()
 	err := g.Wait()
