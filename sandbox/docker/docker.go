@@ -9,7 +9,8 @@
 // A new sandbox is one of the pool (pool.go), or a copy of the template
 // (template.go), a checkpoint of a sandbox with the usual libraries loaded, or,
 // where neither can be had, begins from nothing; each falls back to the next.
-// An idle one is put to disk (sleep.go). Checkpoints take our runtime; on others
+// An idle one is put to disk (sleep.go), and can be carried to another machine from
+// there (port.go). Checkpoints take our runtime; on others
 // the rest works. Keep (keep.go) sees to the template, the pool and to what crashes
 // have left behind (reap.go). All that is known of containers, checkpoints and who
 // sleeps is in the engine, in names and labels (names.go), so that a process can

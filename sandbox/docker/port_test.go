@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/klauspost/compress/zstd"
 
 	"threadbook/sandbox"
 	"threadbook/sandbox/sandboxtest"
@@ -259,4 +261,49 @@ func BenchmarkPort(b *testing.B) {
 			b.ReportMetric(float64(size>>20), "sent-MB")
 		})
 	}
+}
+
+// FuzzArchive: what comes from elsewhere is refused or is what it says, with names
+// that are harmless.
+func FuzzArchive(f *testing.F) {
+	for _, d := range []string{`{"ID":"A","Files":{"a.img":3}}`, `{"ID":"A","Files":{"../a":3}}`, `{`} {
+		var sent bytes.Buffer
+		packed, err := zstd.NewWriter(&sent)
+		if err != nil {
+			f.Fatal(err)
+		}
+		a := tar.NewWriter(packed)
+		for _, file := range [][2]string{{descriptionFile, d}, {"a.img", "abc"}} {
+			if err := a.WriteHeader(plainFile(file[0], int64(len(file[1])))); err != nil {
+				f.Fatal(err)
+			}
+			if _, err := io.WriteString(a, file[1]); err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := errors.Join(a.Close(), packed.Close()); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sent.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		a, text, d, err := openArchive(bytes.NewReader(sent))
+		if err != nil {
+			return
+		}
+		defer a.close()
+		var carried bytes.Buffer
+		if err := a.copyTo(&carried, text, d); err != nil {
+			return
+		}
+		for files := tar.NewReader(&carried); ; {
+			head, err := files.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil || head.Typeflag != tar.TypeReg || filepath.Base(head.Name) != head.Name || strings.HasPrefix(head.Name, ".") {
+				t.Fatalf("%v: %+v", err, head)
+			}
+		}
+	})
 }

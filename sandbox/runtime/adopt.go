@@ -111,26 +111,6 @@ func (h *held) check(came *description) error {
 	return nil
 }
 
-// intact makes sure that the data is still what was written. That takes 16 ms for
-// 100 MB that are in memory, on a core of its own beside runsc, which reads the
-// same data and restores it for far longer.
-func (h *held) intact() error {
-	for file, want := range h.Sums {
-		f, err := h.store.root.Open(h.data() + "/" + file)
-		if err != nil {
-			return damaged(h.Name, err)
-		}
-		sum, _, err := sumOf(f)
-		if err = errors.Join(err, f.Close()); err == nil && sum != want {
-			err = fmt.Errorf("%s has changed on the disk", file)
-		}
-		if err != nil {
-			return damaged(h.Name, err)
-		}
-	}
-	return nil
-}
-
 // sumOf is a file's checksum and size. CRC-32C is for accidents, which is what
 // disks have, and processors calculate it faster than they read memory; who could
 // change the file on purpose could change its description too.

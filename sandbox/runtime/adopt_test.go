@@ -163,26 +163,6 @@ func describe(t *testing.T, file string, change func(*description)) {
 	}
 }
 
-// A checkpoint in which a bit has flipped since isn't restored, and what can't be
-// restored isn't taken away.
-func TestWakeOfFlippedBits(t *testing.T) {
-	m := newMachine(t)
-	a := m.box("a", []string{EnvSaveAs + "=a"}, nil).start()
-	a.expect("add 41", "total 41")
-	a.sleep()
-	change(t, m.dataOf("a")+"/pages.img")
-	b := m.box("b", []string{EnvSaveAs + "=a", EnvRestore + "=a"}, nil)
-	if err := b.create(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := m.call("b", "start", "b")
-	wantCode(t, err, BadCheckpoint, "pages.img has changed on the disk")
-	if out, err := m.call("b", "state", "b"); err == nil {
-		t.Errorf("it is there: %s", out)
-	}
-	m.wantNames("a")
-}
-
 // What was being carried when somebody died goes, and not before that is sure.
 func TestSweepOfIncoming(t *testing.T) {
 	s := testStore(t)

@@ -137,6 +137,9 @@
 // that nothing names; the next checkpoint or errand removes it. Whoever writes or
 // reads data holds a lock on its directory meanwhile. The data is the memory of
 // people's programs: the directory is root's alone, and is not used if it isn't.
-// The files' checksums are in the description, and are compared when a container
-// that takes the checkpoint's place starts.
+// The files' checksums are in the description. They are compared when a checkpoint
+// is adopted, and not when it is restored: a flipped bit in memory's pages is not
+// noticed then. Calculating them takes 16 ms for 100 MB by itself, but runsc keeps
+// two processors busy meanwhile, and on a machine that has no more a thread with
+// 100 MB of state (214 MB of files) woke up in 880 ms instead of 730.
 package runtime
