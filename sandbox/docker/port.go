@@ -64,8 +64,11 @@ func readDescription(r io.Reader) (text []byte, d *description, err error) {
 	if text, err = io.ReadAll(io.LimitReader(r, maxDescription+1)); err != nil {
 		return nil, nil, err
 	}
+	if len(text) > maxDescription {
+		return nil, nil, fmt.Errorf("its description has more than %d bytes", maxDescription)
+	}
 	d = new(description)
-	if err := json.Unmarshal(text, d); err != nil || len(text) > maxDescription {
+	if err := json.Unmarshal(text, d); err != nil {
 		return nil, nil, fmt.Errorf("its description can't be read: %w", err)
 	}
 	if len(d.Files) > maxFiles || !fileNames.MatchString(d.ID) {
@@ -389,10 +392,14 @@ func (a *archive) copyTo(w io.Writer, text []byte, d *description) error {
 	if len(seen) != len(d.Files) {
 		return io.ErrUnexpectedEOF
 	}
-	if n, err := io.Copy(io.Discard, io.LimitReader(a.unpacked, maxDescription)); err != nil || n == maxDescription {
-		return fmt.Errorf("it goes on after its end: %w", err)
+	n, err := io.Copy(io.Discard, io.LimitReader(a.unpacked, maxDescription))
+	if err == nil && n == maxDescription {
+		err = errors.New("it goes on after its end")
 	}
-	err := out.WriteHeader(plainFile(descriptionFile, int64(len(text))))
+	if err != nil {
+		return err
+	}
+	err = out.WriteHeader(plainFile(descriptionFile, int64(len(text))))
 	if err == nil {
 		_, err = out.Write(text)
 	}

@@ -63,7 +63,7 @@ func (p *Provider) isDead(c container.Summary) bool {
 	age := time.Since(time.Unix(c.Created, 0))
 	switch role := c.Labels[labelRole]; {
 	case role == roleTemplate:
-		return age > reapAfter // its maker would be done with it
+		return age > templateTimeout // its maker is done with it, or dead
 	case role == roleErrand:
 		return age > errandTimeout // likewise
 	case role == roleCarry:
