@@ -123,11 +123,8 @@ func TestShippedThreadOutlivesItsHost(t *testing.T) {
 	}
 }
 
-// A worker dies between putting a thread to disk and shipping it: the next one
-// makes up for it. And a host that has lost what it had gets it back.
-func TestShippingIsMadeUpFor(t *testing.T) {
-	t.Parallel()
-	const thread = sessions.ThreadID("test:later")
+// leftAsleep is a host whose worker has ended, with a thread on its disk.
+func leftAsleep(t *testing.T, thread sessions.ThreadID) (*bench, *machine) {
 	b := newBench(t, agenttest.Words)
 	m := b.host(t, "one")
 	b.send(t, thread, "```\nset x 1\n```")
@@ -135,6 +132,15 @@ func TestShippingIsMadeUpFor(t *testing.T) {
 	b.released(t, thread)
 	m.toDisk(t, thread)
 	m.stop()
+	return b, m
+}
+
+// A worker dies between putting a thread to disk and shipping it: the next one
+// makes up for it. And a host that has lost what it had gets it back.
+func TestShippingIsMadeUpFor(t *testing.T) {
+	t.Parallel()
+	const thread = sessions.ThreadID("test:later")
+	b, m := leftAsleep(t, thread)
 	b.start(t, m, ship)
 	b.shipped(t, thread)
 	m.engine.Kill(string(thread), sandbox.KernelDied)
@@ -257,13 +263,7 @@ func (f *faultyBlobs) Get(ctx context.Context, thread sessions.ThreadID, name st
 func TestShippingMakesWay(t *testing.T) {
 	t.Parallel()
 	const thread = sessions.ThreadID("test:way")
-	b := newBench(t, agenttest.Words)
-	m := b.host(t, "one")
-	b.send(t, thread, "```\nset x 1\n```")
-	b.finished(t, thread, 1)
-	b.released(t, thread)
-	m.toDisk(t, thread)
-	m.stop()
+	b, m := leftAsleep(t, thread)
 	slow := &faultyBlobs{Folder: b.blobs.(*blobs.Folder), putting: make(chan struct{})}
 	b.start(t, m, ship, func(c *worker.Config) { c.Blobs = slow })
 	<-slow.putting

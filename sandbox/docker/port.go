@@ -91,6 +91,20 @@ func (d *description) size() (n int64) {
 
 // Export: see sandbox.Porter.
 func (p *Provider) Export(ctx context.Context, id string, w io.Writer) error {
+	return p.carry(ctx, id, func(ctx context.Context, _ *thread, plan *plan) error {
+		name, err := p.sleeping(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := p.export(ctx, plan, name, w); err != nil {
+			return fmt.Errorf("carrying a sleeping sandbox away: %w", err)
+		}
+		return nil
+	})
+}
+
+// carry holds the thread while something is carried, for a bounded time.
+func (p *Provider) carry(ctx context.Context, id string, do func(context.Context, *thread, *plan) error) error {
 	t, err := p.lock(ctx, id)
 	if err != nil {
 		return err
@@ -102,14 +116,7 @@ func (p *Provider) Export(ctx context.Context, id string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	name, err := p.sleeping(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := p.export(ctx, plan, name, w); err != nil {
-		return fmt.Errorf("carrying a sleeping sandbox away: %w", err)
-	}
-	return nil
+	return do(ctx, t, plan)
 }
 
 // sleeping is the name of the checkpoint that the thread sleeps as.
@@ -230,17 +237,11 @@ func plainFile(name string, size int64) *tar.Header {
 
 // Import: see sandbox.Porter.
 func (p *Provider) Import(ctx context.Context, id string, r io.Reader) error {
-	t, err := p.lock(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer p.unlock(id, t)
-	ctx, cancel := context.WithTimeout(ctx, carryTimeout)
-	defer cancel()
-	plan, err := p.plan(ctx)
-	if err != nil {
-		return err
-	}
+	return p.carry(ctx, id, func(ctx context.Context, t *thread, plan *plan) error { return p.bring(ctx, t, plan, id, r) })
+}
+
+// bring is Import for who has the thread.
+func (p *Provider) bring(ctx context.Context, t *thread, plan *plan, id string, r io.Reader) error {
 	if plan.machine.runtime != runtimeOurs {
 		return fmt.Errorf("%w: %w", sandbox.ErrCantImport, sandbox.ErrCantSleep)
 	}
@@ -252,7 +253,7 @@ func (p *Provider) Import(ctx context.Context, id string, r io.Reader) error {
 		return errors.Join(err, p.dropIncoming(ctx, plan, name))
 	}
 	// The note comes first, so that the reaper does not find one without the other.
-	err = p.noteSleep(ctx, id, name)
+	err := p.noteSleep(ctx, id, name)
 	if err == nil {
 		err = p.adoptCheckpoint(ctx, plan, name)
 	}
