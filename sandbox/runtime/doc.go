@@ -11,7 +11,8 @@
 //     a new container begins where another one was: the template that every
 //     thread's sandbox starts from, and a thread that wakes up.
 //   - A container has a disk limit of its own.
-//   - A container can run an errand: list the kept checkpoints, delete some.
+//   - A container can run an errand: list the kept checkpoints, delete some, adopt
+//     one that was carried here from another machine.
 //
 // # The container's environment
 //
